@@ -1,0 +1,1 @@
+"""Pure values that everyone passes around: no I/O, no asyncio, no logging."""
