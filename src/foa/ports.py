@@ -200,7 +200,7 @@ class Replies(Protocol):
 
 # ── Model and embedder ─────────────────────────────────────────────────────────────────────────────────────────────────
 class Tool(Protocol):
-    """A function a model may call. `foa.agent.tools` has them; a policy check stands before every call."""
+    """A function a model may call. `foa.agents.tools` has them; a policy check stands before every call."""
 
     @property
     def name(self) -> str: ...
