@@ -4,6 +4,7 @@
      ├─ BadInput                   2  a file, setting or task is not usable: mend it and call again
      │   ├─ BadMessage             2  bytes off the wire did not decode or broke a bound
      │   └─ BadCapability          2  a VCV was refused by the registry
+     │       └─ FalseClaim         2  it was signed, and what it signs is not true
      ├─ Unroutable                 3  no agent may or can take the task; final until the registry changes
      ├─ PolicyDenied               4  policy or safety forbids it; final
      ├─ BudgetExceeded             5  the budget cannot pay for it; call again with more
@@ -44,6 +45,10 @@ class BadMessage(BadInput):
 
 class BadCapability(BadInput):
     """The registry refused a VCV. Final until its owner publishes a better one."""
+
+
+class FalseClaim(BadCapability):
+    """A VCV with a good signature says what is not so: its key lies, and is quarantined when it does so again."""
 
 
 class Unroutable(FabricError):
