@@ -1,0 +1,226 @@
+"""Every setting, read once: command line, environment, the user's file, the federation's file, defaults, in this order.
+
+    command line ─► FOA_… / FOE_… ─► ~/.config/foa/foa.toml ─► FEDERATION.toml ─► default
+                          the first that names a setting decides, `foa settings` shows which
+
+The paper's parameters keep the paper's names (`FOE_DECOMP_THRESHOLD`); ours begin with `FOA_`. In a TOML file they stand
+under the same names in the table `[settings]`. A file in the working directory is not read unless somebody names it:
+`foa ask` is made to be run inside other people's repositories, and such a file could send keys elsewhere.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from foa.app.nearest import nearest
+from foa.app.toml_file import TomlFile
+from foa.errors import BadInput
+from foa.values.budget import Amount, Budget, Count
+from foa.values.parameters import Parameters
+
+Text = Annotated[str, msgspec.Meta(max_length=2_000)]
+Secret = Annotated[str, msgspec.Meta(max_length=4_000, description="secret")]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
+PREFIXES = ("FOA_", "FOE_")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What this process goes by."""
+
+    # ── the fabric ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    #: broker, `mqtt://host:port` or `mqtts://host:port`; empty: an embedded broker is started
+    broker_url: Text = ""
+    #: user name at the broker; empty: none
+    broker_username: Text = ""
+    #: password at the broker
+    broker_password: Secret = field(default="", repr=False)
+    #: file with the certificate authorities that may sign the broker's certificate; empty: the system's
+    broker_ca: Text = ""
+    #: port on which `foa up` and `foa broker` listen, on loopback; 0: any free one
+    broker_port: Port = 1883
+    #: first level of every topic; a tenant is a root
+    root: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "foa"
+    #: MQTT client library
+    transport: Literal["mqttium", "paho"] = "mqttium"
+
+    # ── models ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+    #: OpenAI-compatible endpoint, e.g. `http://localhost:11434/v1` for Ollama; empty: the embedded model
+    model_url: Text = ""
+    #: model's name at that endpoint
+    model: Text = ""
+    #: key for that endpoint
+    model_key: Secret = field(default="", repr=False)
+    #: whether the model can drive tools by itself; small ones cannot, and are given what was found instead
+    model_tools: bool = False
+    #: `wordllama` (embedded), or the name of an embedding model at FOA_EMBEDDER_URL
+    embedder: Text = "wordllama"
+    #: OpenAI-compatible endpoint of the embedder; empty: FOA_MODEL_URL
+    embedder_url: Text = ""
+
+    # ── what one task may spend unless it says otherwise ───────────────────────────────────────────────────────────────
+    #: US dollars
+    budget_usd: Amount = 1.0
+    #: model tokens, read and written, over all agents
+    budget_tokens: Count = 200_000
+    #: model calls over all agents
+    budget_calls: Count = 200
+    #: seconds from intake to answer
+    budget_seconds: Amount = 600.0
+
+    # ── this machine ───────────────────────────────────────────────────────────────────────────────────────────────────
+    #: where the journal, the broker's sessions and the agents' replies are kept
+    state_dir: Path = Path("~/.local/state/foa")
+    #: where weights and indexes are kept that can be made again
+    cache_dir: Path = Path("~/.cache/foa")
+    #: folder of evaluation data for `scripts/bench`; empty: none
+    data: Text = ""
+    #: least severe log line that is written to stderr
+    log: Literal["debug", "info", "warning", "error"] = "warning"
+    #: show tracebacks instead of one sentence
+    debug: bool = False
+
+    # ── the phases ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    parameters: Parameters = Parameters()  #: what the six phases go by
+    origins: Mapping[str, str] = field(default_factory=dict[str, str])  #: setting → where its value comes from
+
+    def __post_init__(self) -> None:
+        for folder in ("state_dir", "cache_dir"):
+            object.__setattr__(self, folder, getattr(self, folder).expanduser())
+        if self.model_url and not self.model:
+            raise ValueError("FOA_MODEL_URL is set and FOA_MODEL is not: name the model that the endpoint should use")
+        if self.model and not self.model_url:
+            raise ValueError(f"FOA_MODEL is {self.model!r} and FOA_MODEL_URL is not set: give the address of its endpoint")
+
+    @property
+    def budget(self) -> Budget:
+        """What a task may spend that says nothing itself."""
+        return Budget(usd=self.budget_usd, tokens=self.budget_tokens, calls=self.budget_calls, seconds=self.budget_seconds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """One setting as people write it."""
+
+    name: str  #: `FOE_DECOMP_THRESHOLD`, `FOA_MODEL_URL`
+    field: str  #: its attribute
+    owner: type  #: `Settings` or `Parameters`
+    type: Any  #: with its bounds
+    default: Any
+
+    @property
+    def secret(self) -> bool:
+        """Whether its value must not be shown."""
+        return any(meta.description == "secret" for meta in _metas(self.type))
+
+
+@cache
+def known_settings() -> Mapping[str, Known]:
+    """Every setting by its name, in the order of the classes."""
+    found: dict[str, Known] = {}
+    for owner in (Settings, Parameters):
+        hints = get_type_hints(owner, include_extras=True)
+        for each in fields(owner):
+            if each.name in {"parameters", "origins"}:
+                continue
+            titles = [meta.title for meta in _metas(hints[each.name]) if meta.title]
+            name = titles[-1] if titles else "FOA_" + each.name.upper()
+            default = None if each.default is MISSING else each.default
+            found[name] = Known(name=name, field=each.name, owner=owner, type=hints[each.name], default=default)
+    return found
+
+
+def read_settings(
+    *,
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, object] | None = None,
+    federation: TomlFile | None = None,
+) -> Settings:
+    """Put the settings together.
+
+    Args:
+        environ: the environment; the process's own by default.
+        overrides: values by setting name that the command line or a library user gives; they go first.
+        federation: a FEDERATION.toml whose `[settings]` go last.
+
+    Raises:
+        BadInput: a name is unknown (the nearest known one is named), a value does not fit, a file cannot be read;
+            for a file, with its line.
+    """
+    environment = dict(os.environ if environ is None else environ)
+    own = user_file(environment)
+    values: dict[str, tuple[object, str]] = dict(_folders(environment))
+    for file in (federation, own):
+        if file is not None:
+            values |= _from_file(file)
+    values |= {name: (value, "environment") for name, value in _ours(environment).items()}
+    values |= {name: (value, "command line") for name, value in (overrides or {}).items()}
+    return _build(values)
+
+
+def user_file(environ: Mapping[str, str]) -> TomlFile | None:
+    """The user's own file: FOA_CONFIG, else `foa.toml` in the configuration folder if it is there.
+
+    Raises:
+        BadInput: FOA_CONFIG names a file that cannot be read, or the file is not TOML.
+    """
+    if named := environ.get("FOA_CONFIG"):
+        return TomlFile.read(Path(named).expanduser())
+    folder = environ.get("XDG_CONFIG_HOME") or "~/.config"
+    usual = Path(folder).expanduser() / "foa" / "foa.toml"
+    return TomlFile.read(usual) if usual.is_file() else None
+
+
+def _ours(environ: Mapping[str, str]) -> Mapping[str, str]:
+    return {name: value for name, value in environ.items() if name.startswith(PREFIXES) and name != "FOA_CONFIG"}
+
+
+def _folders(environ: Mapping[str, str]) -> Mapping[str, tuple[object, str]]:
+    """Where the system says that such folders belong (XDG Base Directory Specification)."""
+    homes = {"FOA_STATE_DIR": "XDG_STATE_HOME", "FOA_CACHE_DIR": "XDG_CACHE_HOME"}
+    return {name: (f"{environ[home]}/foa", home) for name, home in homes.items() if environ.get(home)}
+
+
+def _from_file(file: TomlFile) -> Mapping[str, tuple[object, str]]:
+    table = file.table("settings")
+    return {name: (value, file.place(name, section="settings")) for name, value in table.items()}
+
+
+def _build(values: Mapping[str, tuple[object, str]]) -> Settings:
+    known = known_settings()
+    chosen: dict[type, dict[str, Any]] = {Settings: {}, Parameters: {}}
+    for name, (value, origin) in values.items():
+        setting = known.get(name)
+        if setting is None:
+            raise BadInput(f"{origin}: there is no setting {name}{nearest(name, known)}; `foa settings` lists them all")
+        chosen[setting.owner][setting.field] = _convert(setting, value, origin)
+    origins = {name: origin for name, (_, origin) in values.items()}
+    try:
+        return Settings(**chosen[Settings], parameters=Parameters(**chosen[Parameters]), origins=origins)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+
+
+def _convert(setting: Known, value: object, origin: str) -> Any:
+    try:
+        return msgspec.convert(value, setting.type, strict=origin != "environment", dec_hook=_path)
+    except msgspec.ValidationError as error:
+        shown = "that" if setting.secret else repr(value)[:80]
+        raise BadInput(f"{origin}: {setting.name} cannot be {shown}: {str(error)[:300]}") from error
+
+
+def _path(kind: type, value: object) -> object:
+    if kind is Path and isinstance(value, str | Path) and str(value):
+        return Path(value).expanduser()
+    raise msgspec.ValidationError("Expected a path")
+
+
+def _metas(kind: Any) -> Iterable[msgspec.Meta]:
+    if get_origin(kind) is Annotated:
+        return [meta for meta in get_args(kind)[1:] if isinstance(meta, msgspec.Meta)]
+    return []
