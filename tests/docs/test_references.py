@@ -1,11 +1,7 @@
 """Reference pages say what the code says."""
 
-import inspect
 from pathlib import Path
 
-import pytest
-
-import foa.errors
 from foa.app.settings import known_settings
 from foa.app.settings_reference import meaning, page
 
