@@ -28,6 +28,7 @@ class Demultiplexer:
         self._unclaimed: deque[tuple[float, Packet]] = deque()
         self._unclaimed_seconds = unclaimed_seconds
         self._failure: FabricError | None = None
+        self.unclaimed = asyncio.Event()  #: set while packets wait for an inbox
         self.strangers = 0  #: publications that arrived and nobody wanted
 
     def open(self, filters: Sequence[Filter], *, capacity: int) -> Inbox:
@@ -82,7 +83,7 @@ class Demultiplexer:
         inbox.close()
         now = asyncio.get_running_loop().time()
         abandoned = [packet for parcel in inbox.held if (packet := parcel.packet()) is not None]
-        self._unclaimed.extend((now, packet) for packet in abandoned)
+        self._leave([(now, packet) for packet in abandoned])
         return gone
 
     def wanted(self, topic_filter: str) -> Filter | None:
@@ -106,7 +107,12 @@ class Demultiplexer:
             if packet is None:
                 self.strangers += 1
             else:
-                self._unclaimed.append((asyncio.get_running_loop().time(), packet))
+                self._leave([(asyncio.get_running_loop().time(), packet)])
+
+    def _leave(self, packets: Sequence[tuple[float, Packet]]) -> None:
+        if packets:
+            self._unclaimed.extend(packets)
+            self.unclaimed.set()
 
     def fail(self, failure: FabricError) -> None:
         """The session ended for good: every inbox says so to its reader."""

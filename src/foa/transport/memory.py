@@ -56,7 +56,8 @@ class MemoryTransport:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._session is not None and self._session.link is self:
-            self._hub.disconnect(self._session, clean=True, session_expiry_interval=self._session_expiry_interval)
+            clean = error is None or isinstance(error, asyncio.CancelledError)
+            self._hub.disconnect(self._session, clean=clean, session_expiry_interval=self._session_expiry_interval)
         self._fail(BrokerUnreachable(f"the transport of {self._client_id!r} is closed"))
 
     def _connect(self) -> None:
@@ -114,6 +115,8 @@ class MemoryTransport:
     def arrive(self, publication: Publication, packet: Packet | None) -> None:
         """Take one message from the hub."""
         self._demux.deliver(publication, packet)
+        if self._demux.unclaimed.is_set():
+            self._demux.sweep()
 
     def taken_over(self) -> None:
         """Somebody else connected with this client id."""
