@@ -27,6 +27,8 @@ Text = Annotated[str, msgspec.Meta(max_length=2_000)]
 Secret = Annotated[str, msgspec.Meta(max_length=4_000, description="secret")]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 PREFIXES = ("FOA_", "FOE_")
+#: Where values come as text, so that `"2"` is a number there; in a file 2 is.
+LAX = ("environment", "command line")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +178,11 @@ def user_file(environ: Mapping[str, str]) -> TomlFile | None:
     return TomlFile.read(usual) if usual.is_file() else None
 
 
+def wants_tracebacks(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether FOA_DEBUG asks for tracebacks; readable even where the settings themselves are not."""
+    return (os.environ if environ is None else environ).get("FOA_DEBUG", "").lower() in {"1", "true", "yes", "on"}
+
+
 def _ours(environ: Mapping[str, str]) -> Mapping[str, str]:
     return {name: value for name, value in environ.items() if name.startswith(PREFIXES) and name != "FOA_CONFIG"}
 
@@ -197,7 +204,7 @@ def _build(values: Mapping[str, tuple[object, str]]) -> Settings:
     for name, (value, origin) in values.items():
         setting = known.get(name)
         if setting is None:
-            raise BadInput(f"{origin}: there is no setting {name}{nearest(name, known)}; `foa settings` lists them all")
+            raise BadInput(f"{origin}: there is no setting {name}{nearest(name, known)} (`foa settings` lists them)")
         chosen[setting.owner][setting.field] = _convert(setting, value, origin)
     origins = {name: origin for name, (_, origin) in values.items()}
     try:
@@ -208,7 +215,7 @@ def _build(values: Mapping[str, tuple[object, str]]) -> Settings:
 
 def _convert(setting: Known, value: object, origin: str) -> Any:
     try:
-        return msgspec.convert(value, setting.type, strict=origin != "environment", dec_hook=_path)
+        return msgspec.convert(value, setting.type, strict=origin not in LAX, dec_hook=_path)
     except msgspec.ValidationError as error:
         shown = "that" if setting.secret else repr(value)[:80]
         raise BadInput(f"{origin}: {setting.name} cannot be {shown}: {str(error)[:300]}") from error
