@@ -1,0 +1,34 @@
+"""Seats for those who can train the parts of the model that were rarely trained, around any rule.
+
+With mixed widths (HeteroFL) the outer part of every layer is trained by wide clients only; a rule that prefers quick, narrow
+ones starves it. The choice follows the paper's "up-weight rarely trained layers" (arXiv:2604.04895, server agent).
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from foa.fl.memory import Candidate
+from foa.fl.selectors.ask import Ask, Selector
+from foa.values.ids import AgentId
+
+
+def covering(selector: Selector, *, wide: float = 1.0, seats: int = 1) -> Selector:
+    """A rule that keeps `seats` for clients that can train `wide` of the model, if `selector` chose fewer of them."""
+
+    def choose(candidates: Sequence[Candidate], ask: Ask, rng: np.random.Generator) -> tuple[AgentId, ...]:
+        chosen = selector(candidates, ask, rng)
+        able = [candidate for candidate in candidates if candidate.width >= wide]
+        names = {candidate.id for candidate in able}
+        missing = min(seats, ask.k, len(able)) - sum(1 for client in chosen if client in names)
+        if missing <= 0:
+            return chosen
+        spare = [candidate for candidate in able if candidate.id not in chosen]
+        added = selector(spare, replace(ask, k=missing), rng)
+        narrow = [client for client in chosen if client not in names]
+        room = ask.k - len(added) - (len(chosen) - len(narrow))
+        kept = {*chosen} - {*narrow[max(0, room) :]}
+        return (*added, *(client for client in chosen if client in kept))
+
+    return choose
