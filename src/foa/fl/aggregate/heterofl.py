@@ -1,0 +1,68 @@
+"""Clients of different widths: each weight is averaged over those that hold it.
+
+Source: Diao, Ding and Tarokh, "HeteroFL: computation and communication efficient federated learning for heterogeneous
+clients", ICLR 2021. A client of width w holds the first w of every hidden axis.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foa.errors import BadInput
+from foa.fl.aggregate.update import Arrays, Update, ordered
+
+
+def cut(arrays: Arrays, width: float, hidden: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray[np.floating]]:
+    """The part of a model that a client of this width gets.
+
+    Args:
+        arrays: the whole model.
+        width: share of every hidden axis, 0 < width ≤ 1; rounded up, so at least one unit remains.
+        hidden: for each array the axes that may be cut; an array that is not named stays whole.
+    """
+    if not 0 < width <= 1:
+        raise ValueError(f"width {width} must be above 0 and at most 1")
+    found = dict[str, NDArray[np.floating]]()
+    for name, array in arrays.items():
+        axes = hidden.get(name, ())
+        window = tuple(
+            slice(0, int(np.ceil(size * width - 1e-9))) if axis in axes else slice(None)
+            for axis, size in enumerate(array.shape)
+        )
+        found[name] = np.ascontiguousarray(array[window])
+    return found
+
+
+def heterofl(base: Arrays, updates: Sequence[Update]) -> dict[str, NDArray[np.floating]]:
+    """Average every weight over the clients that hold it; one that nobody trained keeps its value.
+
+    Raises:
+        BadInput: an update holds an array the model lacks, one that is wider, or numbers that are not finite.
+    """
+    total = {name: np.zeros(array.shape) for name, array in base.items()}
+    weight = {name: np.zeros(array.shape) for name, array in base.items()}
+    for update in ordered(updates):
+        for name, array in update.arrays.items():
+            _check_part(update, name, array, base)
+            window = tuple(slice(0, size) for size in array.shape)
+            total[name][window] += max(1, update.samples) * array
+            weight[name][window] += max(1, update.samples)
+    return {
+        name: np.where(weight[name] > 0, total[name] / np.maximum(weight[name], 1e-12), array).astype(array.dtype)
+        for name, array in base.items()
+    }
+
+
+def _check_part(update: Update, name: str, array: NDArray[np.floating], base: Arrays) -> None:
+    whole = base.get(name)
+    if (
+        whole is None
+        or array.ndim != whole.ndim
+        or any(part > size for part, size in zip(array.shape, whole.shape, strict=True))
+    ):
+        raise BadInput(
+            f"the update of {update.client} holds {name!r} in a shape that is no part of the model: screen it out"
+        )
+    if not np.isfinite(array).all():
+        raise BadInput(f"the update of {update.client} holds numbers that are not finite: screen it out")
