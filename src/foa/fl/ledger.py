@@ -173,6 +173,12 @@ class PrivacyLedger:
             row = self._db.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
         return None if row is None else bytes(row[0])
 
+    def paid(self, key: str) -> float | None:
+        """Rényi divergence that was debited for this round; None: nothing yet."""
+        with self._lock, self._failing(key):
+            row = self._db.execute("SELECT rdp FROM debits WHERE key = ?", (key,)).fetchone()
+        return None if row is None else float(row[0])
+
     def _spent(self) -> float:
         return float(self._db.execute("SELECT COALESCE(SUM(rdp), 0.0) FROM debits").fetchone()[0])
 
