@@ -1,0 +1,152 @@
+"""What the server decides for one round, the bounds no model can cross, and the rule that decides without a model."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from foa.fl.aggregate import AGGREGATIONS
+from foa.fl.guard import Checked, Unfit
+from foa.fl.replies import choice, number, sentence, whole
+from foa.fl.selectors import SELECTORS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundPlan:
+    """The server agent's decision for one round."""
+
+    selector: str  #: a key of `SELECTORS`
+    k: int  #: clients to choose
+    deadline_seconds: float  #: after which the round closes with what arrived
+    aggregation: str  #: a key of `AGGREGATIONS`
+    noise_floor: float  #: least DP noise multiplier asked of every client; 0: no noise asked
+    reason: str  #: one sentence for people
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What the owner of a run allows; nothing a model says gets past them."""
+
+    k_min: int = 1
+    k_max: int = 1  #: also never more than are alive
+    deadline_min_seconds: float = 1.0
+    deadline_max_seconds: float = 3600.0
+    noise_min: float = 0.0  #: an owner's floor under the noise floor
+    noise_max: float = 10.0
+    selectors: tuple[str, ...] = tuple(SELECTORS)
+    aggregations: tuple[str, ...] = tuple(AGGREGATIONS)
+    change: float = 2.0  #: most that k or the deadline may grow or shrink from one round to the next, a factor
+    noise_fall: float = 0.8  #: least share of the last noise floor that must remain
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.k_min <= self.k_max:
+            raise ValueError(f"bounds need 1 ≤ k_min ≤ k_max, not {self.k_min} and {self.k_max}")
+        if not 0 < self.deadline_min_seconds <= self.deadline_max_seconds:
+            raise ValueError("bounds need 0 < deadline_min_seconds ≤ deadline_max_seconds")
+        unknown = {*self.selectors} - {*SELECTORS} | {*self.aggregations} - {*AGGREGATIONS}
+        if unknown or not self.selectors or not self.aggregations:
+            raise ValueError(f"bounds name rules that do not exist or none at all: {sorted(unknown)}")
+
+    def alive(self, count: int) -> "Bounds":
+        """These bounds when so many clients are there."""
+        return replace(self, k_min=min(self.k_min, max(1, count)), k_max=max(1, min(self.k_max, count)))
+
+    def schema(self) -> dict[str, Any]:
+        """JSON Schema of a proposal within these bounds."""
+        return {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["selector", "k", "deadline_seconds", "aggregation", "noise_floor", "reason"],
+            "properties": {
+                "selector": {"type": "string", "enum": list(self.selectors)},
+                "k": {"type": "integer", "minimum": self.k_min, "maximum": self.k_max},
+                "deadline_seconds": {
+                    "type": "number",
+                    "minimum": self.deadline_min_seconds,
+                    "maximum": self.deadline_max_seconds,
+                },
+                "aggregation": {"type": "string", "enum": list(self.aggregations)},
+                "noise_floor": {"type": "number", "minimum": self.noise_min, "maximum": self.noise_max},
+                "reason": {"type": "string", "maxLength": 200},
+            },
+        }
+
+
+def check_plan(value: Mapping[str, Any], bounds: Bounds, previous: RoundPlan | None) -> Checked[RoundPlan]:
+    """A proposal as a plan: out of bounds is refused, too sudden a change is brought within the rate limit.
+
+    Raises:
+        Unfit: with every fault at once, so that one repair can mend them all.
+    """
+    faults, found = list[str](), dict[str, Any]()
+    for key, read in (
+        ("selector", lambda: choice(value, "selector", bounds.selectors)),
+        ("k", lambda: whole(value, "k", bounds.k_min, bounds.k_max)),
+        (
+            "deadline_seconds",
+            lambda: number(value, "deadline_seconds", bounds.deadline_min_seconds, bounds.deadline_max_seconds),
+        ),
+        ("aggregation", lambda: choice(value, "aggregation", bounds.aggregations)),
+        ("noise_floor", lambda: number(value, "noise_floor", bounds.noise_min, bounds.noise_max)),
+    ):
+        try:
+            found[key] = read()
+        except Unfit as unfit:
+            faults.extend(unfit.faults)
+    if faults:
+        raise Unfit(*faults)
+    return limit_change(RoundPlan(**found, reason=sentence(value, "reason", 200)), bounds, previous)
+
+
+def limit_change(plan: RoundPlan, bounds: Bounds, previous: RoundPlan | None) -> Checked[RoundPlan]:
+    """The plan with k, deadline and noise floor no further from the last round's than the bounds allow."""
+    if previous is None:
+        return Checked(value=plan)
+    limited = list[str]()
+
+    def hold(what: str, wanted: float, low: float, high: float) -> float:
+        held = min(max(wanted, low), high)
+        if held != wanted:
+            limited.append(f"{what} {wanted:g} was held at {held:g}: too sudden a change")
+        return held
+
+    k_low = max(bounds.k_min, min(bounds.k_max, math.ceil(previous.k / bounds.change)))
+    k_high = max(k_low, min(bounds.k_max, math.floor(previous.k * bounds.change)))
+    deadline = hold(
+        "deadline_seconds",
+        plan.deadline_seconds,
+        max(bounds.deadline_min_seconds, previous.deadline_seconds / bounds.change),
+        min(bounds.deadline_max_seconds, previous.deadline_seconds * bounds.change),
+    )
+    noise = hold(
+        "noise_floor", plan.noise_floor, min(bounds.noise_max, previous.noise_floor * bounds.noise_fall), bounds.noise_max
+    )
+    k = int(hold("k", plan.k, k_low, k_high))
+    held = replace(plan, k=k, deadline_seconds=deadline, noise_floor=noise)
+    return Checked(value=held, limited=tuple(limited))
+
+
+def rule_plan(
+    bounds: Bounds, previous: RoundPlan | None, *, k: int, durations: Sequence[float] = (), suspects: float = 0.0
+) -> RoundPlan:
+    """The decision without a model: Oort per turn, a deadline of 1.5 times the slow tenth, a robust rule under suspicion.
+
+    Args:
+        bounds: are kept.
+        previous: last round's plan; its noise floor stays.
+        k: clients the run was planned with.
+        durations: known seconds of a round, a client each.
+        suspects: share of recent updates that looked poisoned, 0 to 1.
+    """
+    tail = sorted(durations)[int(0.9 * (len(durations) - 1))] * 1.5 if durations else bounds.deadline_max_seconds
+    robust = [name for name in ("multikrum", "trimmed-mean", "median") if name in bounds.aggregations]
+    plain = "fedavg" if "fedavg" in bounds.aggregations else bounds.aggregations[0]
+    plan = RoundPlan(
+        selector="oort-per-turn" if "oort-per-turn" in bounds.selectors else bounds.selectors[0],
+        k=min(max(k, bounds.k_min), bounds.k_max),
+        deadline_seconds=min(max(tail, bounds.deadline_min_seconds), bounds.deadline_max_seconds),
+        aggregation=robust[0] if robust and suspects > 0 else plain,
+        noise_floor=max(bounds.noise_min, previous.noise_floor if previous else 0.0),
+        reason="rule: Oort per turn, deadline 1.5 × the slow tenth" + (", updates looked poisoned" if suspects > 0 else ""),
+    )
+    return limit_change(plan, bounds, previous).value

@@ -1,0 +1,167 @@
+"""The server agent: a model proposes a round, the kernel checks it, a selection rule names the clients.
+
+memory ─► view (aggregates) ─► model ─► guard ─► RoundPlan ─► selector ─► client ids
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from foa.fl.guard import Guard, GuardEntry, GuardLimits
+from foa.fl.memory import Candidate, Memory
+from foa.fl.plans import Bounds, RoundPlan, check_plan, rule_plan
+from foa.fl.selectors import SELECTORS, Ask, covering, fair
+from foa.fl.view import RoundRecord, fleet, history, tools
+from foa.ports import Clock, Model, ModelRequest
+from foa.values.ids import AgentId
+
+INSTRUCTIONS = """You lead federated training. Choose how the next round is run and answer with one JSON object.
+selector: random = fair; fedcs = quickest only; power-of-choice = highest loss; oort = useful and quick;
+oort-per-turn = oort, but fair; deev = worst served, fewer each round; ocean = saves energy; bandit = explores by loss.
+k: clients. A larger k learns more a round and costs more. deadline_seconds: late clients are dropped.
+aggregation: fedavg = plain; clipped, median, trimmed-mean, krum, multikrum = against poisoned updates.
+noise_floor: least privacy noise asked of clients. reason: one short sentence."""
+
+RECENT = 5  #: rounds over which suspects are counted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Who trains this round, and how that was decided."""
+
+    plan: RoundPlan
+    clients: tuple[AgentId, ...]
+    entry: GuardEntry  #: the guard's record of the decision
+
+
+class ServerAgent:
+    """Leads one training run. All that it learns is in `Memory` and `RoundRecord`s, which the caller keeps."""
+
+    def __init__(
+        self,
+        model: Model | None,
+        clock: Clock,
+        *,
+        bounds: Bounds,
+        k: int,
+        rounds: int,
+        policy: str = "",
+        seed: int = 0,
+        limits: GuardLimits | None = None,
+        log: Callable[[GuardEntry], None] | None = None,
+    ) -> None:
+        """Make the agent.
+
+        Args:
+            model: proposes; None: the rule decides every round.
+            clock: for deadlines.
+            bounds: what no proposal can cross.
+            k: clients a round that the run was planned with; the rule keeps to it.
+            rounds: planned in all.
+            policy: the owner's wishes in plain words, shown to the model; at most 1,000 characters are.
+            seed: of every draw; one seed and one memory give one choice.
+            limits: patience with the model.
+            log: gets every decision's record.
+        """
+        self._guard = Guard(model, clock, limits=limits, log=log)
+        self._bounds = bounds
+        self._k = k
+        self._rounds = rounds
+        self._policy = policy[:1_000]
+        self._seed = seed
+
+    async def choose(
+        self,
+        memory: Memory,
+        present: Sequence[AgentId],
+        *,
+        previous: RoundPlan | None = None,
+        records: Sequence[RoundRecord] = (),
+        hour: int = 12,
+    ) -> Choice:
+        """Decide the next round.
+
+        Args:
+            memory: after the last round.
+            present: clients that are there and not screened out; at least one.
+            previous: the last round's plan, which the next may not depart from too suddenly.
+            records: past rounds, oldest first.
+            hour: of the day at the server, 0 to 23.
+        """
+        if not present:
+            raise ValueError("nobody is there to choose from: wait for clients first")
+        # order must say nothing, to a rule that breaks ties by it or to a model
+        shuffled = self._rng(memory, 1).permutation(sorted(present))
+        candidates = [memory.candidate(AgentId(str(client)), hour=hour) for client in shuffled]
+        bounds = self._bounds.alive(len(candidates))
+        decided = await self._guard.decide(
+            self._request(memory, candidates, records, bounds, hour),
+            who=f"server/round-{memory.round + 1}",
+            check=lambda value: check_plan(value, bounds, previous),
+            rule=lambda: self._rule(bounds, previous, candidates, records),
+        )
+        return Choice(plan=decided.value, clients=self._clients(decided.value, memory, candidates), entry=decided.entry)
+
+    def _rng(self, memory: Memory, stream: int) -> np.random.Generator:
+        return np.random.default_rng((self._seed, memory.round + 1, stream))
+
+    def _rule(
+        self, bounds: Bounds, previous: RoundPlan | None, candidates: Sequence[Candidate], records: Sequence[RoundRecord]
+    ) -> RoundPlan:
+        recent = records[-RECENT:]
+        trained = sum(record.trained for record in recent)
+        durations = [candidate.seconds for candidate in candidates if candidate.rounds]
+        suspects = sum(record.suspects for record in recent) / trained if trained else 0.0
+        return rule_plan(bounds, previous, k=self._k, durations=durations, suspects=suspects)
+
+    def _clients(self, plan: RoundPlan, memory: Memory, candidates: Sequence[Candidate]) -> tuple[AgentId, ...]:
+        rule = covering(fair(SELECTORS[plan.selector])) if _mixed(candidates) else fair(SELECTORS[plan.selector])
+        ask = Ask(
+            k=plan.k,
+            round=memory.round + 1,
+            rounds=self._rounds,
+            deadline_seconds=plan.deadline_seconds,
+            utilities=memory.utilities,
+        )
+        return rule(candidates, ask, self._rng(memory, 2))
+
+    def _request(
+        self, memory: Memory, candidates: Sequence[Candidate], records: Sequence[RoundRecord], bounds: Bounds, hour: int
+    ) -> ModelRequest:
+        facts = {
+            "round": memory.round + 1,
+            "rounds": self._rounds,
+            "hour": hour,
+            "planned_k": self._k,
+            "k": [bounds.k_min, bounds.k_max],
+            "fleet": fleet(candidates),
+            "history": history(records),
+        }
+        wishes = f"The owner asks: {self._policy}\n" if self._policy else ""
+        return ModelRequest(
+            instructions=INSTRUCTIONS,
+            prompt=f"{wishes}{msgspec.json.encode(facts).decode()}",
+            schema=bounds.schema(),
+            tools=tools(memory, candidates, records),
+            max_tokens=200,
+            seconds=60.0,
+        )
+
+
+def _mixed(candidates: Sequence[Candidate]) -> bool:
+    return len({candidate.width for candidate in candidates}) > 1
+
+
+def should_roll_back(losses: Sequence[float], newest: float, *, jump: float = 0.5) -> bool:
+    """Whether the newest validation loss is so much worse that the last good model is to be taken up again.
+
+    Args:
+        losses: of the models that were kept, oldest first.
+        newest: of the candidate model; not finite: always worse.
+        jump: share by which it may exceed the best of the last five kept ones.
+    """
+    if not np.isfinite(newest):
+        return True
+    return bool(losses) and newest > min(losses[-5:]) * (1 + jump) + 1e-3
