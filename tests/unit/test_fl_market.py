@@ -1,0 +1,153 @@
+"""Negotiation, auction, audit, credit and compression on cases worked out by hand."""
+
+import numpy as np
+import pytest
+
+from foa.errors import BadInput
+from foa.fl.auction import Bid, auction
+from foa.fl.audit import Claim, Seen, lies, penalty_usd
+from foa.fl.compress import Compressor, Packed, unpack
+from foa.fl.credit import grades, gtg_shapley, leave_one_out
+from foa.fl.market import Call, Offer, client_takes, negotiate, server_takes
+from foa.values.ids import AgentId
+
+A, B, C = AgentId("a"), AgentId("b"), AgentId("c")
+
+
+def offer(width: float = 1.0, epochs: int = 2, epsilon: float = 1.0, usd: float = 1.0, deadline: float = 60.0) -> Offer:
+    return Offer(width=width, epochs=epochs, epsilon=epsilon, usd=usd, deadline_seconds=deadline)
+
+
+CALL = Call(run="r", round=1, wanted=offer(usd=1.0), limit=offer(width=0.5, epochs=1, epsilon=0.2, usd=3.0, deadline=120.0))
+
+
+def test_overlapping_limits_agree_within_both() -> None:
+    limit = offer(width=0.6, epochs=1, epsilon=0.5, usd=2.0, deadline=90.0)
+    found = negotiate(CALL, A, offer(width=0.5, epochs=1, epsilon=0.1, usd=4.0, deadline=150.0), limit)
+    assert found is not None
+    assert server_takes(found.offer, CALL.limit)
+    assert client_takes(found.offer, limit)
+
+
+def test_limits_that_do_not_overlap_part() -> None:
+    limit = offer(usd=9.0)
+    assert negotiate(CALL, A, offer(usd=12.0), limit) is None
+
+
+def test_a_bidder_that_breaks_its_limit_or_its_word_is_held_to_its_last_bid() -> None:
+    def reckless(own: Offer, other: Offer | None, limit: Offer) -> Offer:
+        return offer(usd=1e9, epsilon=0.0)
+
+    limit = offer(width=0.6, epochs=1, epsilon=0.5, usd=2.0, deadline=90.0)
+    first = offer(width=0.5, epochs=1, epsilon=0.1, usd=4.0, deadline=150.0)
+    found = negotiate(CALL, A, first, limit, server=reckless)
+    assert found is None or (server_takes(found.offer, CALL.limit) and client_takes(found.offer, limit))
+
+
+def test_bids_end_after_the_agreed_rounds() -> None:
+    bids = 0
+
+    def counting(own: Offer, other: Offer | None, limit: Offer) -> Offer:
+        nonlocal bids
+        bids += 1
+        return own
+
+    assert negotiate(CALL, A, offer(usd=12.0), offer(usd=9.0), server=counting, bidder=counting) is None
+    assert bids <= 2 * CALL.rounds
+
+
+def test_the_auction_pays_the_critical_price() -> None:
+    bids = [Bid(client=A, usd=1.0, value=1.0), Bid(client=B, usd=2.0, value=1.0), Bid(client=C, usd=9.0, value=1.0)]
+    award = auction(bids, budget_usd=6.0)
+    # shares: 6, 3, 2: a and b win, c asks 9 > 2. Each of them could have asked up to 3, its half of the budget
+    assert dict(award.payments) == {A: 3.0, B: 3.0}
+    assert award.usd <= 6.0
+    assert C in award.refused
+
+
+def test_the_auction_refuses_what_it_cannot_use_and_says_why() -> None:
+    bids = [Bid(client=A, usd=-1.0, value=1.0), Bid(client=B, usd=5.0, value=1.0), Bid(client=C, usd=1.0, value=1.0)]
+    award = auction([*bids, bids[2]], budget_usd=10.0, reserve_usd=4.0)
+    assert award.refused == {
+        A: "its price or value is not usable",
+        B: "it asks more than the reserve of 4 US$",
+        C: "it bid twice",
+    }
+
+
+def test_lies_are_named_and_cost_more_than_they_bring() -> None:
+    found = lies(Claim(samples=1000, seconds=1.0, epochs=3), Seen(samples_at_most=100, seconds=5.0, epochs=1))
+    assert len(found) == 3
+    assert lies(Claim(samples=110, seconds=1.0, epochs=1), Seen(samples_at_most=100, seconds=1.1, epochs=1)) == ()
+    # caught one time in four: 1.5 · 2 / 0.25 = 12, so the expected penalty 3 is over the gain of 2
+    assert penalty_usd(2.0, audit_chance=0.25) == 12.0
+
+
+def additive(group: frozenset[AgentId]) -> float:
+    return sum({A: 0.3, B: 0.1, C: 0.0}[client] for client in group)
+
+
+def test_leave_one_out_gives_what_the_round_would_lose() -> None:
+    assert leave_one_out([A, B, C], additive) == pytest.approx({A: 0.3, B: 0.1, C: 0.0})
+
+
+def test_shapley_values_of_an_additive_round_are_its_parts() -> None:
+    found = gtg_shapley([A, B, C], additive, rng=np.random.default_rng(0), within=0.0)
+    assert found == pytest.approx({A: 0.3, B: 0.1, C: 0.0})
+
+
+def test_two_that_bring_the_same_share_it() -> None:
+    def either(group: frozenset[AgentId]) -> float:
+        return 1.0 if group & {A, B} else 0.0
+
+    assert leave_one_out([A, B], either) == {A: 0.0, B: 0.0}
+    found = gtg_shapley([A, B], either, rng=np.random.default_rng(0))
+    assert found == pytest.approx({A: 0.5, B: 0.5})
+
+
+def test_a_round_that_changed_nothing_credits_nobody() -> None:
+    asked: list[frozenset[AgentId]] = []
+
+    def flat(group: frozenset[AgentId]) -> float:
+        asked.append(group)
+        return 0.7
+
+    assert gtg_shapley([A, B, C], flat, rng=np.random.default_rng(0)) == {A: 0.0, B: 0.0, C: 0.0}
+    assert len(asked) == 2
+
+
+def test_grades_put_harm_under_a_half() -> None:
+    found = grades({A: 0.4, B: 0.0, C: -0.4})
+    assert found[C] < 0.5 == found[B] < found[A]
+
+
+def test_what_compression_left_out_is_sent_later() -> None:
+    compressor, sent = Compressor(share=0.25), np.zeros(8)
+    change = {"w": np.array([8.0, 4.0, 2.0, 1.0, 0.5, 0.3, 0.2, 0.1])}
+    for _ in range(40):
+        sent += unpack(compressor.pack(change)["w"])
+        # what is missing is always what the compressor remembers
+    missing = 40 * change["w"] - sent
+    assert missing == pytest.approx(compressor.left["w"], abs=1e-9)
+    assert np.abs(missing).max() < 20 < 40 * change["w"].max()
+
+
+def test_a_tenth_at_eight_bits_is_under_a_seventh_of_the_bytes() -> None:
+    change = np.random.default_rng(0).normal(size=10_000)
+    packed = Compressor(share=0.1).pack({"w": change})["w"]
+    assert packed.bytes < change.astype(np.float32).nbytes / 7
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        Packed(shape=(2,), indices=np.array([5], np.uint32), levels=np.array([1], np.int8), scale=1.0),
+        Packed(shape=(10**9,), indices=np.array([], np.uint32), levels=np.array([], np.int8), scale=1.0),
+        Packed(shape=(2,), indices=np.array([0], np.uint32), levels=np.array([], np.int8), scale=1.0),
+        Packed(shape=(2,), indices=np.array([0], np.uint32), levels=np.array([1], np.int8), scale=float("nan")),
+        Packed(shape=(-2, -2), indices=np.array([0], np.uint32), levels=np.array([1], np.int8), scale=1.0),
+    ],
+)
+def test_a_packet_that_does_not_fit_itself_is_refused(packed: Packed) -> None:
+    with pytest.raises(BadInput):
+        unpack(packed)
