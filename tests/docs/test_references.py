@@ -1,9 +1,13 @@
 """Reference pages say what the code says."""
 
+import inspect
+import re
 from pathlib import Path
 
+import foa.errors
 from foa.app.settings import known_settings
 from foa.app.settings_reference import meaning, page
+from foa.cli.failing import INTERRUPTED
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 
@@ -18,3 +22,11 @@ def test_every_setting_is_on_the_page_with_its_meaning():
     for name, setting in known_settings().items():
         assert f"| `{name}` |" in written
         assert meaning(setting), f"{name} has no `#:` line"
+
+
+def test_every_exit_code_has_a_section_that_names_its_errors():
+    sections = dict(re.findall(r"^## (\d+): (.+?)(?=^## |\Z)", (REFERENCE / "exit-codes.md").read_text(), re.M | re.S))
+    assert {"0", "1", str(INTERRUPTED)} <= set(sections)
+    for name, kind in inspect.getmembers(foa.errors, inspect.isclass):
+        if issubclass(kind, foa.errors.FabricError) and kind is not foa.errors.FabricError:
+            assert f"`{name}`" in sections[str(kind.exit_code)], f"{name} is missing under {kind.exit_code}"
