@@ -136,7 +136,10 @@ def decode_card(payload: bytes, *, allow_unsigned: bool = False, max_bytes: int 
         _check_signature(body, raw, envelope.jws, allow_unsigned=allow_unsigned)
     except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
         raise BadCapability(f"not a usable card: {str(error)[:300]}") from error
-    _check_claims(body)
+    try:
+        _check_claims(body)
+    except FalseClaim as claim:
+        raise FalseClaim(str(claim), key=body.public_key) from None
     return _vcv(body)
 
 

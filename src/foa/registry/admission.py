@@ -1,0 +1,137 @@
+"""What the registry refuses, each with its reason: order, identity, clock, rate, and keys that lie.
+
+card ─► signature and bounds (card.py) ─► quarantine? ─► same owner? ─► newer? ─► clock? ─► rate? ─► in
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TypeVar
+
+from foa.errors import BadCapability, FalseClaim
+from foa.registry.roster import Entry
+from foa.values.vcv import Vcv
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryLimits:
+    """What one registry takes."""
+
+    agents: int = 2_000_000  #: most agents at once
+    card_bytes: int = 65_536  #: most bytes of one card
+    agents_per_key: int = 100_000  #: most agents that one key signs for
+    updates_per_second: float = 2.0  #: sustained updates of one key
+    updates_burst: int = 600  #: updates of one key at once
+    skew_seconds: float = 300.0  #: how far ahead a card's clock may be
+    strikes: int = 3  #: false claims after which a key is quarantined
+    quarantine_seconds: float = 3_600.0
+    allow_unsigned: bool = False  #: take cards without a signature
+    check_text: bool = True  #: compare c with the embedding of the card's own text
+    text_similarity: float = 0.95  #: least cosine of that comparison
+    search_vectors: int = 8  #: skill and example vectors indexed beside c; 0: c alone
+    remembered: int = 100_000  #: tombstones, refusals and keys remembered
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Departed:
+    """An agent that left: what it was, so that an older card does not bring it back."""
+
+    version: int
+    issued_at: float
+    key: str
+
+
+class Admission:
+    """Memory of keys: their strikes, their rate, how many agents they sign for."""
+
+    def __init__(self, limits: RegistryLimits) -> None:
+        self._limits = limits
+        self._strikes: OrderedDict[str, int] = OrderedDict()
+        self._quarantined: OrderedDict[str, float] = OrderedDict()
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._agents: dict[str, int] = {}
+
+    def check(self, vcv: Vcv, held: Entry | Departed | None, *, now: float, monotonic: float) -> None:
+        """Refuse what may not come in. `held` is what this id was or is.
+
+        Raises:
+            FalseClaim: one version, two contents.
+            BadCapability: quarantined, another owner, going back, from the future, too many.
+        """
+        who, key = f"agent {vcv.agent_id}", vcv.public_key
+        if (until := self._quarantined.get(key, 0.0)) > monotonic and key:
+            raise BadCapability(f"{who}: its key is quarantined for {until - monotonic:.0f} s more for false claims")
+        if held is not None:
+            _check_succession(vcv, held)
+        if vcv.issued_at > now + self._limits.skew_seconds:
+            ahead, most = vcv.issued_at - now, self._limits.skew_seconds
+            raise BadCapability(
+                f"{who}: its card is dated {ahead:,.0f} s ahead, at most {most:,.0f} s will do; set its clock"
+            )
+        if not isinstance(held, Entry):
+            self._check_room(vcv)
+        elif not self._take_token(key or vcv.agent_id, monotonic):
+            rate = self._limits.updates_per_second
+            raise BadCapability(f"{who}: its key updates too often; {rate:g} a second is the limit")
+
+    def strike(self, key: str, *, monotonic: float) -> bool:
+        """Count a false claim against a key; True when it is quarantined for it."""
+        if not key:
+            return False
+        count = self._strikes.pop(key, 0) + 1
+        self._keep(self._strikes, key, count)
+        if count < self._limits.strikes:
+            return False
+        self._strikes.pop(key)
+        self._keep(self._quarantined, key, monotonic + self._limits.quarantine_seconds)
+        return True
+
+    def quarantined(self, key: str, *, monotonic: float) -> bool:
+        """Tell whether a key is quarantined."""
+        return bool(key) and self._quarantined.get(key, 0.0) > monotonic
+
+    def joined(self, key: str) -> None:
+        """A key signs for one agent more."""
+        self._agents[key] = self._agents.get(key, 0) + 1
+
+    def left(self, key: str) -> None:
+        """A key signs for one agent less."""
+        if (count := self._agents.get(key, 0) - 1) > 0:
+            self._agents[key] = count
+        else:
+            self._agents.pop(key, None)
+
+    def _check_room(self, vcv: Vcv) -> None:
+        if vcv.public_key and self._agents.get(vcv.public_key, 0) >= self._limits.agents_per_key:
+            raise BadCapability(f"agent {vcv.agent_id}: its key signs for {self._limits.agents_per_key:,} agents already")
+
+    def _take_token(self, key: str, monotonic: float) -> bool:
+        tokens, at = self._buckets.pop(key, (float(self._limits.updates_burst), monotonic))
+        tokens = min(self._limits.updates_burst, tokens + (monotonic - at) * self._limits.updates_per_second)
+        allowed = tokens >= 1
+        self._keep(self._buckets, key, (tokens - allowed, monotonic))
+        return allowed
+
+    def _keep(self, store: OrderedDict[str, T], key: str, value: T) -> None:
+        store[key] = value
+        if len(store) > self._limits.remembered:
+            store.popitem(last=False)
+
+
+def _check_succession(vcv: Vcv, held: Entry | Departed) -> None:
+    who = f"agent {vcv.agent_id}"
+    if held.key != vcv.public_key:
+        raise BadCapability(f"{who}: this id belongs to another key ({(held.key or 'unsigned')[:12]}); choose another id")
+    if vcv.version < held.version:
+        raise BadCapability(f"{who}: version {vcv.version} goes back behind {held.version}; publish a higher one")
+    if vcv.version > held.version:
+        return
+    if isinstance(held, Departed):
+        if vcv.issued_at < held.issued_at:
+            raise BadCapability(f"{who}: it left, and this card is older than the one it left with")
+        return
+    # the registry has already let a card of the same content pass
+    if vcv.issued_at == held.issued_at:
+        raise FalseClaim(f"{who}: version {vcv.version} of one moment has two contents")
+    raise BadCapability(f"{who}: version {vcv.version} is known with another content; raise the version at every change")

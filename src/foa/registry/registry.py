@@ -1,0 +1,313 @@
+"""Who can do what: the registry of admitted agents, in front of a `VectorIndex`.
+
+foa/capabilities/updates/+ ─► admit (admission.py) ─► roster (columns) + shelf (cards) + index (vectors)
+foa/capabilities/vitals/+  ─► vitals: load, price now, gone
+refused ─► foa/policies/enforcement, and kept for `foa agents show`
+"""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TypeVar, cast
+
+import msgspec
+import numpy as np
+
+from foa.errors import BadCapability, FalseClaim
+from foa.ports import Clock, Embedder, Hit, IndexPoint, IndexQuery, VectorIndex
+from foa.registry.admission import Admission, Departed, RegistryLimits
+from foa.registry.bloom import set_positions
+from foa.registry.card import capability_text, decode_card
+from foa.registry.roster import Facts, Roster
+from foa.registry.shelf import Shelf
+from foa.registry.vitals import decode_vitals
+from foa.values.ids import AgentId
+from foa.values.vcv import Matrix, Vcv, Vector, Vitals
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+log = logging.getLogger(__name__)
+
+_DECODED = 2_048  # cards kept decoded
+
+
+class Registry:
+    """Admits cards, holds what scoring needs, and searches. One owner calls it; its methods do not overlap."""
+
+    def __init__(
+        self,
+        index: VectorIndex,
+        embedder: Embedder,
+        *,
+        clock: Clock,
+        limits: RegistryLimits | None = None,
+        shelf: Shelf | None = None,
+    ) -> None:
+        self.index = index
+        self.embedder = embedder
+        self.limits = limits or RegistryLimits()
+        self.roster = Roster(embedder.dimension)
+        self._clock = clock
+        self._shelf = shelf or Shelf()
+        self._admission = Admission(self.limits)
+        self._departed: OrderedDict[AgentId, Departed] = OrderedDict()
+        self._refusals: OrderedDict[AgentId, str] = OrderedDict()
+        self._vitals: OrderedDict[AgentId, Vitals] = OrderedDict()
+        self._decoded: OrderedDict[AgentId, Vcv] = OrderedDict()
+        self._hidden: set[AgentId] = set()  # admitted and offline: not in the index
+        self._foreign: dict[AgentId, Vector] = {}  # c by our embedder, of agents that use another
+        self._expelled: set[str] = set()  # keys quarantined in this batch
+
+    def __len__(self) -> int:
+        return len(self.roster)
+
+    def __contains__(self, agent: AgentId) -> bool:
+        return agent in self.roster
+
+    def agents(self) -> Iterator[AgentId]:
+        """Every admitted agent, in order of admission."""
+        return iter(self.roster)
+
+    @property
+    def refusals(self) -> Mapping[AgentId, str]:
+        """Why the last card of an agent was refused; an admitted card clears it. Bounded."""
+        return MappingProxyType(self._refusals)
+
+    def get(self, agent: AgentId) -> Vcv | None:
+        """Give an agent's VCV, or None where it is not admitted."""
+        found = self._decoded.get(agent)
+        if found is None and (payload := self._shelf.get(agent)) is not None:
+            found = decode_card(payload, allow_unsigned=True, max_bytes=self.limits.card_bytes)
+            if (ours := self._foreign.get(agent)) is not None:
+                found = replace(found, c=ours, e=np.zeros_like(ours))
+            _remember(self._decoded, agent, found, _DECODED)
+        return found
+
+    def card(self, agent: AgentId) -> bytes | None:
+        """Give an agent's card as it was signed, or None."""
+        return self._shelf.get(agent)
+
+    def departed(self, agent: AgentId) -> Departed | None:
+        """What is remembered of an agent that left, or None."""
+        return self._departed.get(agent)
+
+    def vitals(self, agent: AgentId) -> Vitals:
+        """Give what an agent last said of itself; the default where it said nothing."""
+        return self._vitals.get(agent, Vitals())
+
+    def facts(self, agents: Sequence[AgentId]) -> Facts:
+        """Give the columns of admitted agents that scoring needs."""
+        return self.roster.facts(agents)
+
+    async def search(self, query: IndexQuery) -> Sequence[Hit]:
+        """Ask the index; hits that are no longer admitted are dropped."""
+        return [hit for hit in await self.index.search(query) if hit.agent in self.roster]
+
+    async def admit(self, payload: bytes, *, agent: AgentId | None = None) -> Vcv:
+        """Take one card.
+
+        Args:
+            payload: the card's bytes.
+            agent: the id it came in under (the topic's); None: whatever it says.
+
+        Raises:
+            BadCapability: refused; the reason is also kept in `refusals`.
+        """
+        results = await self.admit_many([(agent, payload)])
+        if isinstance(results[0], BadCapability):
+            raise results[0]
+        return results[0]
+
+    async def admit_many(self, cards: Sequence[tuple[AgentId | None, bytes]]) -> list[Vcv | BadCapability]:
+        """Take cards in order, with one embedding call and one index update; gives a VCV or its refusal for each."""
+        results: list[Vcv | BadCapability] = [self._open(agent, payload) for agent, payload in cards]
+        await self._check_texts(results)
+        points: dict[AgentId, IndexPoint] = {}
+        opened = [(i, vcv) for i, vcv in enumerate(results) if isinstance(vcv, Vcv)]
+        vectors = await self._more_vectors([vcv for _, vcv in opened])
+        for (i, vcv), more in zip(opened, vectors, strict=True):
+            try:
+                self._put(cards[i][1], vcv)
+                points[vcv.agent_id] = _point(vcv, more, self.embedder.id)
+            except BadCapability as refusal:
+                results[i] = self._refused(cards[i][0] or vcv.agent_id, refusal, vcv.public_key)
+        if points:
+            await self.index.upsert(list(points.values()))
+        await self._expel()
+        return results
+
+    async def leave(self, agent: AgentId) -> bool:
+        """An agent left (its retained card was emptied); False where it was not there."""
+        entry = self.roster.drop(agent)
+        if entry is None:
+            return False
+        left = Departed(version=entry.version, issued_at=entry.issued_at, key=entry.key)
+        _remember(self._departed, agent, left, self.limits.remembered)
+        self._admission.left(entry.key)
+        self._shelf.drop(agent)
+        self._decoded.pop(agent, None)
+        self._vitals.pop(agent, None)
+        self._foreign.pop(agent, None)
+        self._hidden.discard(agent)
+        await self.index.remove([agent])
+        return True
+
+    async def hear_vitals(self, agent: AgentId, payload: bytes) -> None:
+        """Take vitals. Gone: out of the index until it is back. Before the card came: kept for it.
+
+        Raises:
+            BadMessage: not usable.
+        """
+        vitals = decode_vitals(payload)
+        _remember(self._vitals, agent, vitals, self.limits.agents)
+        if agent not in self.roster:
+            return
+        self.roster.set_vitals(agent, vitals)
+        if vitals.online and agent in self._hidden:
+            await self._show(agent)
+        elif not vitals.online and agent not in self._hidden:
+            self._hidden.add(agent)
+            await self.index.remove([agent])
+
+    async def aclose(self) -> None:
+        """Close the index and the shelf."""
+        await self.index.aclose()
+        self._shelf.close()
+
+    # ── one card, step by step ─────────────────────────────────────────────────────────────────────────────────────────
+    def _open(self, agent: AgentId | None, payload: bytes) -> Vcv | BadCapability:
+        try:
+            vcv = decode_card(payload, allow_unsigned=self.limits.allow_unsigned, max_bytes=self.limits.card_bytes)
+            if agent is not None and vcv.agent_id != agent:
+                raise BadCapability(f"agent {agent}: the card under this id says it is {vcv.agent_id}")
+            return vcv
+        except BadCapability as refusal:
+            return self._refused(agent, refusal, refusal.key if isinstance(refusal, FalseClaim) else "")
+
+    async def _check_texts(self, results: list[Vcv | BadCapability]) -> None:
+        """Compare every c with the embedding of its card's text; put ours in where another embedder made it."""
+        opened = [(i, vcv) for i, vcv in enumerate(results) if isinstance(vcv, Vcv) and self._must_embed(vcv)]
+        if not opened:
+            return
+        vectors = await self.embedder.embed([_text(vcv) for _, vcv in opened])
+        for (i, vcv), ours in zip(opened, vectors, strict=True):
+            if vcv.embedder != self.embedder.id:
+                # e of another embedder is no evidence: a row of zeros gives g = 1/2
+                results[i] = replace(vcv, c=ours, e=np.zeros_like(ours))
+            elif refusal := _text_lie(vcv, ours, self.limits.text_similarity):
+                results[i] = self._refused(vcv.agent_id, refusal, vcv.public_key)
+
+    def _must_embed(self, vcv: Vcv) -> bool:
+        return self.limits.check_text or vcv.embedder != self.embedder.id
+
+    async def _more_vectors(self, vcvs: Sequence[Vcv]) -> list[Matrix]:
+        """Embed what each agent is good at, request by request and skill by skill, for MaxSim."""
+        texts = [[*vcv.examples, *vcv.skills][: self.limits.search_vectors] for vcv in vcvs]
+        flat = [text for some in texts for text in some]
+        vectors = await self.embedder.embed(flat) if flat else np.zeros((0, self.embedder.dimension), np.float32)
+        ends = np.cumsum([len(some) for some in texts])
+        return [vectors[end - len(some) : end] for end, some in zip(ends, texts, strict=True)]
+
+    def _put(self, payload: bytes, vcv: Vcv) -> None:
+        held = self.roster.entry(vcv.agent_id)
+        if held is None and len(self.roster) >= self.limits.agents:
+            raise BadCapability(f"agent {vcv.agent_id}: the registry is full ({self.limits.agents:,} agents)")
+        if held is None or not self._same(vcv, payload):
+            now, monotonic = self._clock.now(), self._clock.monotonic()
+            self._admission.check(vcv, held or self._departed.get(vcv.agent_id), now=now, monotonic=monotonic)
+        if held is None:
+            self._admission.joined(vcv.public_key)
+        self._keep(payload, vcv)
+
+    def _keep(self, payload: bytes, vcv: Vcv) -> None:
+        agent = vcv.agent_id
+        self.roster.put(vcv, vcv.e)
+        self._shelf.put(agent, payload)
+        self._foreign.pop(agent, None)
+        if vcv.embedder != self.embedder.id:
+            self._foreign[agent] = vcv.c
+        _remember(self._decoded, agent, vcv, _DECODED)
+        self._departed.pop(agent, None)
+        self._refusals.pop(agent, None)
+        # a card is a sign of life: whoever publishes one is online until its vitals say otherwise
+        known = self._vitals.get(agent, Vitals())
+        if agent in self._hidden:
+            self._hidden.discard(agent)
+            known = replace(known, online=True)
+            self._vitals[agent] = known
+        self.roster.set_vitals(agent, known)
+
+    def _same(self, vcv: Vcv, payload: bytes) -> bool:
+        """Tell whether this is the held card, or the same content signed again later."""
+        held = self._shelf.get(vcv.agent_id)
+        if held is None or held == payload:
+            return held is not None
+        old, new = _body(held), _body(payload)
+        earlier, later = old.pop("issued_at"), new.pop("issued_at")
+        return old == new and cast("float", later) > cast("float", earlier)
+
+    def _refused(self, agent: AgentId | None, refusal: BadCapability, key: str) -> BadCapability:
+        if agent is not None:
+            self._note_refusal(agent, str(refusal))
+        if isinstance(refusal, FalseClaim) and self._admission.strike(key, monotonic=self._clock.monotonic()):
+            log.warning("key quarantined", extra={"event": "key_quarantined", "key": key, "agent": agent})
+            self._expelled.add(key)
+        return refusal
+
+    async def _expel(self) -> None:
+        """Take every agent of a key that was just quarantined out."""
+        if not self._expelled:
+            return
+        keys, self._expelled = self._expelled, set[str]()
+        for agent in [agent for agent in self.roster if (held := self.roster.entry(agent)) and held.key in keys]:
+            self._note_refusal(agent, f"agent {agent}: its key was quarantined for false claims")
+            await self.leave(agent)
+
+    def _note_refusal(self, agent: AgentId, reason: str) -> None:
+        _remember(self._refusals, agent, reason[:500], min(10_000, self.limits.remembered))
+
+    async def _show(self, agent: AgentId) -> None:
+        vcv = self.get(agent)
+        self._hidden.discard(agent)
+        if vcv is not None:
+            more = await self._more_vectors([vcv])
+            await self.index.upsert([_point(vcv, more[0], self.embedder.id)])
+
+
+def _text(vcv: Vcv) -> str:
+    return capability_text(name=vcv.name, description=vcv.description, skills=vcv.skills, examples=vcv.examples)
+
+
+def _body(payload: bytes) -> dict[str, object]:
+    return cast("dict[str, object]", msgspec.json.decode(payload)["vcv"])
+
+
+def _text_lie(vcv: Vcv, ours: Vector, least: float) -> FalseClaim | None:
+    if vcv.c.shape != ours.shape:
+        return FalseClaim(f"agent {vcv.agent_id}: c has {len(vcv.c)} dimensions, {vcv.embedder} gives {len(ours)}")
+    if (cosine := float(vcv.c @ ours)) < least:
+        return FalseClaim(f"agent {vcv.agent_id}: c is not the embedding of its own text (cosine {cosine:.2f})")
+    return None
+
+
+def _point(vcv: Vcv, more: Matrix, embedder: str) -> IndexPoint:
+    return IndexPoint(
+        agent=vcv.agent_id,
+        vector=vcv.c,
+        more_vectors=tuple(more),
+        text=_text(vcv),
+        bloom=set_positions(vcv.s),
+        policies=vcv.p,
+        embedder=embedder,
+        kinds=vcv.kinds,
+    )
+
+
+def _remember(store: "OrderedDict[K, V]", key: K, value: V, most: int) -> None:
+    store[key] = value
+    store.move_to_end(key)
+    if len(store) > most:
+        store.popitem(last=False)
