@@ -244,6 +244,7 @@ class ModelReply:
     text: str
     value: Mapping[str, Any] | None = None  #: the decoded object, where a schema was given
     spend: Spend = field(default_factory=Spend)  #: usd is 0 here: price belongs to the agent
+    estimated: bool = False  #: the server reported no usage: the tokens in `spend` are a guess from the length of the text
     repairs: int = 0  #: how often it had to be asked again, at most 2
     tool_calls: tuple[str, ...] = ()  #: names of the tools it called, in order
 
