@@ -18,13 +18,14 @@ from foa.broker.acl import AccessControl, read_acl
 from foa.broker.auth import Passwords, read_passwords
 from foa.broker.config import BrokerConfig
 from foa.broker.hub import Hub
-from foa.broker.link import Link, State
+from foa.broker.link import Link
 from foa.broker.outflow import Outflow
 from foa.broker.reason import Reason
 from foa.broker.statistics import publish_figures
 from foa.broker.store import Store
 from foa.broker.tls import tls_context
 from foa.broker.websocket import WebSocket
+from foa.broker.wire import State, Wire
 from foa.errors import BadInput
 
 log = logging.getLogger(__name__)
@@ -62,8 +63,8 @@ class Broker:
         self.ws_port: int | None = None
         self.passwords: Passwords | None = None
         self._wall = wall
-        self._links: set[Link] = set()
-        self._connected: set[Link] = set()
+        self._links: set[Wire] = set()
+        self._connected: set[Wire] = set()
         self._servers: list[asyncio.Server] = []
         self._store: Store | None = None
         self._tick: asyncio.TimerHandle | None = None
@@ -147,7 +148,7 @@ class Broker:
         return int(server.sockets[0].getsockname()[1])
 
     # ── connections ────────────────────────────────────────────────────────────────────────────────────────────────
-    def admit(self, link: Link) -> bool:
+    def admit(self, link: Wire) -> bool:
         """Whether a new connection is listened to at all."""
         if len(self._links) >= self.config.limits.connections + STRANGERS:
             return False
@@ -160,11 +161,11 @@ class Broker:
         """Whether the limit of connections is reached."""
         return len(self._connected) >= self.config.limits.connections
 
-    def opened(self, link: Link) -> None:
+    def opened(self, link: Wire) -> None:
         """A connection has its session."""
         self._connected.add(link)
 
-    def gone(self, link: Link) -> None:
+    def gone(self, link: Wire) -> None:
         """A connection's socket is closed."""
         self._links.discard(link)
         self._connected.discard(link)
