@@ -1,0 +1,276 @@
+"""What happens to a request to an agent, from its arrival to its acknowledgement.
+
+    decode ─► seen before? ─► stored reply
+           ─► policy p_s ⊆ p_a ─► slot ─► brain ─► keep the reply ─► publish ─► acknowledge
+    Refused: bad_request │ policy │ load │ budget │ model │ spec
+
+At least once on the wire, once in work: a repeated request gets the stored reply, one that comes while the first is being
+worked on waits for it.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Coroutine, Mapping
+from logging import getLogger
+from typing import Literal, cast
+
+import msgspec
+
+from foa.agents.brain import Answer
+from foa.agents.channel import Channels
+from foa.agents.member import Member
+from foa.agents.seat import Seat
+from foa.errors import BadMessage, BudgetExceeded, FabricError, ModelReplyInvalid, PolicyDenied, PublishRefused
+from foa.exchange import KEY_PROPERTY, MAX_KEY, answer
+from foa.messages import DraftRequest, Join, Joined, Propose, Refused, Reply, Request, Stop, decode, encode
+from foa.ports import Clock, Delivery, Replies, Transport
+from foa.values.budget import Budget
+from foa.values.ids import AgentId, ClusterId, JobId
+from foa.values.publication import Publication
+from foa.values.topics import Topics
+
+log = getLogger(__name__)
+
+_REQUEST = cast("type[Request]", Request)  # a union is a type to msgspec, not yet to `type[]`
+
+MAX_MEMBERSHIPS = 1_024  #: clusters that the agents of one host refine in at once, counted by member
+MARGIN = 0.95  #: share of a request's time that the brain is given; the rest is for the way back
+#: Refusals that another attempt under the same key may not meet again; they are not kept.
+_PASSING = ("load", "bad_request", "budget")
+
+
+class Desk:
+    """Answers the requests to the agents of one host.
+
+    Args:
+        seats: the agents.
+        transport: the host's connection.
+        topics: topic names.
+        replies: where replies are kept, by deduplication key.
+        clock: for deadlines and latencies.
+        group: owns the work.
+    """
+
+    def __init__(
+        self,
+        seats: Mapping[AgentId, Seat],
+        *,
+        transport: Transport,
+        topics: Topics,
+        replies: Replies,
+        clock: Clock,
+        group: asyncio.TaskGroup,
+    ) -> None:
+        self._seats = seats
+        self._transport = transport
+        self._topics = topics
+        self._replies = replies
+        self._clock = clock
+        self._group = group
+        self._channels = Channels(transport, topics, group)
+        self._working: dict[str, asyncio.Event] = {}  #: by agent and key, requests being answered
+        self._members: dict[tuple[AgentId, ClusterId], asyncio.Event] = {}  #: set when subscribed
+        self._jobs: dict[JobId, dict[asyncio.Task[None], tuple[AgentId, Delivery]]] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.counts: Counter[str] = Counter()  #: requests by what became of them
+
+    async def idle(self) -> None:
+        """Return when nothing is being worked on."""
+        await self._idle.wait()
+
+    def drop(self) -> None:
+        """Cancel what is still being worked on; its requests are not acknowledged, so they come again."""
+        for tasks in self._jobs.values():
+            for task in tasks:
+                task.cancel()
+
+    async def take(self, agent: AgentId, delivery: Delivery) -> None:
+        """Take one request off an agent's topic; the work goes on in a task of its own."""
+        seat = self._seats[agent]
+        try:
+            request = decode(delivery.publication.payload, _REQUEST)
+        except BadMessage as error:
+            await self._refuse(seat, delivery, Refused(kind="bad_request", reason=str(error)[:500]))
+            return
+        if isinstance(request, Stop):
+            await self._stop(seat, JobId(request.job))
+            await delivery.acknowledge()
+            return
+        if seat.full or (isinstance(request, Join) and len(self._members) >= MAX_MEMBERSHIPS):
+            await self._refuse(seat, delivery, Refused(kind="load", reason=f"{seat.pending} requests are here already"))
+            return
+        work = self._join(seat, request, delivery) if isinstance(request, Join) else self._answer(seat, request, delivery)
+        job = JobId(request.job)
+        task = self._group.create_task(self._contained(agent, work), name=f"{type(request).__name__}[{agent}]")
+        self._idle.clear()
+        self._jobs.setdefault(job, {})[task] = (agent, delivery)
+        seat.pending += 1
+        task.add_done_callback(lambda done: self._ended(job, done))
+
+    async def _contained(self, agent: AgentId, work: Coroutine[object, object, None]) -> None:
+        """Do one request's work. A request that fails here is not acknowledged: it comes again."""
+        try:
+            await work
+        except FabricError as error:
+            log.warning("agent %s could not answer: %s", agent, error)
+        except Exception:  # the host supervises its agents: one's bug must not stop the others
+            log.exception("agent %s failed", agent)
+
+    # ── propose and draft ──────────────────────────────────────────────────────────────────────────────────────────────
+    async def _answer(self, seat: Seat, request: Propose | DraftRequest, delivery: Delivery) -> None:
+        key = _key(seat, request, delivery)
+        while (first := self._working.get(key)) is not None:
+            await first.wait()
+        done = self._working[key] = asyncio.Event()
+        try:
+            reply = await self._replies.find(key)
+            if reply is not None:
+                self.counts["repeated"] += 1
+            else:
+                found = await self._work(seat, request)
+                reply = encode(Reply(agent=seat.profile.agent_id, body=found.body, spend=found.spend))
+                if not (isinstance(found.body, Refused) and found.body.kind in _PASSING):
+                    await self._replies.keep(key, reply)
+            await self._send(delivery, reply)
+        finally:
+            del self._working[key]
+            done.set()
+
+    async def _work(self, seat: Seat, request: Propose | DraftRequest) -> Answer:
+        """Ask the brain, in a slot and in time; whatever goes wrong becomes a refusal that says what."""
+        kind = "propose" if isinstance(request, Propose) else "draft"
+        if (refused := await self._gate(seat, kind, request.task.policies, job=request.job)) is not None:
+            return Answer(body=refused)
+        came = self._clock.monotonic()
+        try:
+            async with asyncio.timeout(request.budget.seconds), seat.slot():
+                began = self._clock.monotonic()
+                asked = replace_budget(request, seconds=request.budget.seconds - (began - came))
+                found = await (seat.brain.propose(asked) if isinstance(asked, Propose) else seat.brain.draft(asked))
+                seat.took(self._clock.monotonic() - began)
+        except TimeoutError:
+            found = _refused("budget", f"not ready in the {request.budget.seconds:g} s of the request")
+        except BudgetExceeded as error:
+            found = _refused("budget", str(error))
+        except PolicyDenied as error:
+            found = _refused("policy", str(error))
+        except ModelReplyInvalid as error:
+            found = Answer(body=Refused(kind="model", reason=str(error)[:2_000]), spend=error.spend)
+        except FabricError as error:
+            found = _refused("model", str(error))
+        except Exception as error:  # as in `_contained`, and the asker is told
+            log.exception("agent %s failed at %s", seat.profile.agent_id, kind)
+            found = _refused("model", f"an error in the agent itself: {type(error).__name__}")
+        self.counts[found.body.kind if isinstance(found.body, Refused) else kind] += 1
+        return found
+
+    # ── refine ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+    async def _join(self, seat: Seat, join: Join, delivery: Delivery) -> None:
+        """Subscribe, answer Joined, and play the rounds. A repeated Join is answered again; the rounds go on once."""
+        agent, cluster = seat.profile.agent_id, ClusterId(join.cluster)
+        refused = await self._gate(seat, "refine", join.policies, job=join.job)
+        if refused is None and agent not in {member.agent for member in join.members}:
+            refused = Refused(kind="bad_request", reason=f"agent {agent} is not among the members of {cluster}")
+        if refused is not None:
+            await self._refuse(seat, delivery, refused)
+            return
+        joined = encode(Reply(agent=agent, body=Joined(cluster=cluster)))
+        if (there := self._members.get((agent, cluster))) is not None:
+            await there.wait()
+            await self._send(delivery, joined)
+            return
+        ready = self._members[agent, cluster] = asyncio.Event()
+        try:
+            member = Member(agent, join, seat.brain, transport=self._transport, topic=self._topics.channel(cluster))
+            async with self._channels.listen(cluster, member.hear):
+                ready.set()
+                await self._send(delivery, joined)
+                outcome = await member.run(begin_seconds=join.round_seconds * (join.rounds + 1))
+            self.counts["refine"] += 1
+            log.debug("agent %s left %s after %d rounds: %s", agent, cluster, outcome.rounds, outcome.reason)
+        except FabricError as error:
+            log.warning("agent %s lost its voice in %s: %s", agent, cluster, error)
+        finally:
+            ready.set()
+            del self._members[agent, cluster]
+
+    # ── policy, replies, jobs ──────────────────────────────────────────────────────────────────────────────────────────
+    async def _gate(self, seat: Seat, kind: str, policies: tuple[str, ...], *, job: str) -> Refused | None:
+        """Check p_s ⊆ p_a once more where the work is done; a denial is told to the auditors."""
+        profile = seat.profile
+        if kind not in profile.kinds:
+            return Refused(
+                kind="bad_request", reason=f"this agent does not answer {kind!r}, only {', '.join(profile.kinds)}"
+            )
+        missing = sorted(set(policies) - profile.policies)
+        if not missing:
+            return None
+        reason = f"not cleared for {', '.join(missing)}"
+        event = {
+            "v": 1,
+            "at": self._clock.now(),
+            "decision": "deny",
+            "agent": profile.agent_id,
+            "job": job,
+            "request": kind,
+            "reason": reason,
+        }
+        try:
+            await self._transport.publish(Publication(topic=self._topics.enforcement(), payload=msgspec.json.encode(event)))
+        except PublishRefused as error:
+            log.warning("a denial could not be told to the auditors: %s", error)
+        return Refused(kind="policy", reason=reason)
+
+    async def _refuse(self, seat: Seat, delivery: Delivery, refused: Refused) -> None:
+        self.counts[refused.kind] += 1
+        await self._send(delivery, encode(Reply(agent=seat.profile.agent_id, body=refused)))
+
+    async def _send(self, delivery: Delivery, reply: bytes) -> None:
+        """Reply, then acknowledge; a reply that may not be sent is told in the log, and its request does not come again."""
+        try:
+            await answer(self._transport, delivery, reply)
+        except (BadMessage, PublishRefused) as error:
+            self.counts["unsent"] += 1
+            log.warning("a reply could not be sent: %s", error)
+        await delivery.acknowledge()
+
+    def _ended(self, job: JobId, task: asyncio.Task[None]) -> None:
+        tasks = self._jobs[job]
+        agent, _ = tasks.pop(task)
+        self._seats[agent].pending -= 1
+        if not tasks:
+            self._jobs.pop(job, None)
+        if not self._jobs:
+            self._idle.set()
+
+    async def _stop(self, seat: Seat, job: JobId) -> None:
+        """Drop the agent's work of a job; its requests are acknowledged, so that they do not come again."""
+        agent = seat.profile.agent_id
+        dropped = {task: delivery for task, (whose, delivery) in self._jobs.get(job, {}).items() if whose == agent}
+        for task in dropped:
+            task.cancel()
+        for delivery in dropped.values():
+            await delivery.acknowledge()
+        self.counts["stopped"] += len(dropped)
+        await seat.brain.forget(job)
+
+
+def replace_budget(request: Propose | DraftRequest, *, seconds: float) -> Propose | DraftRequest:
+    """Give the request with the time that is left for the work itself."""
+    budget = request.budget
+    left = Budget(usd=budget.usd, tokens=budget.tokens, calls=budget.calls, seconds=max(0.0, seconds * MARGIN))
+    return msgspec.structs.replace(request, budget=left)
+
+
+def _refused(kind: Literal["policy", "budget", "model"], reason: str) -> Answer:
+    return Answer(body=Refused(kind=kind, reason=reason[:2_000]))
+
+
+def _key(seat: Seat, request: Propose | DraftRequest, delivery: Delivery) -> str:
+    """The deduplication key, in the agent's own name space; made of the request's names where the sender gave none."""
+    given = next((value for name, value in delivery.publication.user_properties if name == KEY_PROPERTY), "")
+    if not given or len(given) > MAX_KEY:
+        what = f"draft/{request.subtask}/{request.attempt}" if isinstance(request, DraftRequest) else "propose"
+        given = f"{request.job}/{what}"
+    return f"{seat.profile.agent_id}/{given}"
