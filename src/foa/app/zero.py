@@ -1,0 +1,129 @@
+"""Agent-0, joined: index, registry, router, reputation, exchange and the service around them."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from foa.agent_zero import AgentZero
+from foa.agents.announce import gone_agents
+from foa.app.services import one_error, running
+from foa.app.settings import Settings
+from foa.app.stores import Stores
+from foa.calls import Calls
+from foa.exchange import Exchange
+from foa.index.exact import ExactIndex
+from foa.orchestrator import Orchestrator
+from foa.policy.safety import SafetyFilter
+from foa.ports import Clock, Embedder, Model, Transport
+from foa.registry.listen import listen
+from foa.registry.registry import Registry
+from foa.registry.reputation import Reputation
+from foa.route import Router, RouteRules
+from foa.values.ids import AgentId, OrchestratorId
+from foa.values.parameters import Parameters
+from foa.values.publication import Filter
+from foa.values.topics import Topics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Zero:
+    """A running Agent-0 and what others may ask it."""
+
+    service: AgentZero
+    registry: Registry
+    router: Router
+
+
+@asynccontextmanager
+async def open_registry(
+    transport: Transport, *, embedder: Embedder, clock: Clock, topics: Topics
+) -> AsyncGenerator[Registry]:
+    """A registry that hears every card and all vitals of the federation while the block lasts."""
+    registry = Registry(ExactIndex(embedder.dimension), embedder, clock=clock)
+
+    async def hear(ready: asyncio.Event) -> None:
+        await listen(registry, transport, topics=topics, clock=clock, ready=ready)
+
+    async with running("registry", hear):
+        yield registry
+    await registry.aclose()
+
+
+@asynccontextmanager
+async def run_agent_zero(
+    settings: Settings,
+    transport: Transport,
+    *,
+    id: OrchestratorId,  # noqa: A002 - the field's own name
+    stores: Stores,
+    embedder: Embedder,
+    model: Model | None,
+    clock: Clock,
+    resume: bool = True,
+) -> AsyncGenerator[Zero]:
+    """Serve jobs on this transport while the block lasts.
+
+    Args:
+        settings: parameters, root.
+        transport: Agent-0's own session.
+        id: its name; a restarted Agent-0 takes its jobs up again under the same one.
+        stores: its journal and outcomes.
+        embedder: ψ.
+        model: for synthesis; None: reports are joined.
+        clock: time.
+        resume: whether to go on with this id's unfinished jobs.
+
+    Raises:
+        StoreFailed: the journal cannot be read.
+    """
+    topics = Topics(settings.root)
+    reputation = Reputation()
+    reputation.replay(await stores.outcomes.replay())
+    async with (
+        one_error(),
+        open_registry(transport, embedder=embedder, clock=clock, topics=topics) as registry,
+        Exchange(transport, reply_topic=topics.replies(id)) as exchange,
+    ):
+        calls = Calls(exchange, transport)
+        router = Router(registry, embedder, reputation, clock=clock, rules=route_rules(settings.parameters))
+        service = AgentZero(
+            id=id,
+            orchestrator=Orchestrator(
+                transport=transport,
+                calls=calls,
+                registry=registry,
+                router=router,
+                reputation=reputation,
+                outcomes=stores.outcomes,
+                embedder=embedder,
+                model=model,
+            ),
+            transport=transport,
+            journal=stores.journal,
+            safety=SafetyFilter.default(),
+            clock=clock,
+            topics=topics,
+            parameters=settings.parameters,
+            resume=resume,
+        )
+
+        async def hear_losses(ready: asyncio.Event) -> None:
+            async with transport.subscribe(Filter(topic_filter=topics.vitals())) as inbox:
+                ready.set()
+                async for delivery in inbox:
+                    await delivery.acknowledge()
+                    for agent in gone_agents(delivery.publication, topics):
+                        calls.agent_left(AgentId(agent))
+
+        async with running("losses", hear_losses), running("agent-0", service.run):
+            yield Zero(service=service, registry=registry, router=router)
+
+
+def route_rules(parameters: Parameters) -> RouteRules:
+    """The router's rules, as the parameters say."""
+    return RouteRules(
+        threshold=parameters.decomp_threshold,
+        fallback=parameters.fallback_agents,
+        reputation=parameters.reputation,
+    )

@@ -1,0 +1,117 @@
+"""Agent-0's requests to agents: one reservation, one key, one deadline each; a lost agent is an error with its name.
+
+ask ─► reserve money ─► publish on foa/agents/{id}/tasks ─► wait ─► Reply ─► settle money ─► the caller saves ─► PUBACK
+                                                         └► silence, last will, nonsense ─► AgentLost
+"""
+
+import asyncio
+import math
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from foa.errors import AgentLost, AgentRefused, BadMessage
+from foa.exchange import Exchange
+from foa.job import Job
+from foa.messages import Drafted, DraftRequest, Join, Joined, Propose, Proposed, Refused, Reply, Stop, decode, encode
+from foa.ports import Transport
+from foa.values.budget import Spend
+from foa.values.ids import AgentId
+from foa.values.publication import Publication
+
+#: How much longer Agent-0 waits than the agent was given, so that a reply at the last moment still counts, seconds.
+GRACE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """An agent's usable reply. Save it before the `ask` block ends: that is what acknowledges it."""
+
+    body: Proposed | Drafted | Joined
+    spend: Spend  #: what the agent is paid: never more than was reserved
+
+
+class Calls:
+    """Requests to agents over one Exchange."""
+
+    def __init__(self, exchange: Exchange, transport: Transport) -> None:
+        self._exchange = exchange
+        self._transport = transport
+        self._waiting: defaultdict[AgentId, set[asyncio.Timeout]] = defaultdict(set)
+
+    def agent_left(self, agent: AgentId) -> None:
+        """End every wait for this agent now: its last will arrived, nobody will answer."""
+        for limit in self._waiting.pop(agent, set()):
+            limit.reschedule(asyncio.get_running_loop().time())
+
+    @asynccontextmanager
+    async def ask(
+        self, job: Job, agent: AgentId, request: Propose | DraftRequest | Join, *, key: str, seconds: float
+    ) -> AsyncGenerator[Answered]:
+        """Ask one agent; inside the block its reply is there but not acknowledged.
+
+        Args:
+            job: whose budget pays.
+            agent: who is asked.
+            request: the message; its `budget` is what is reserved.
+            key: deduplication key: the same key again gets the stored reply and costs nothing.
+            seconds: how long the agent has.
+
+        Raises:
+            AgentLost: silence until the deadline, its last will, or a reply that is not usable.
+            AgentRefused: it declined.
+            BudgetExceeded: the job cannot pay for it; nothing was sent.
+        """
+        reservation = job.account.reserve(request.budget)
+        spend = Spend()
+        try:
+            reply, acknowledge = await self._reply(job, agent, encode(request), key=key, seconds=seconds)
+            spend = reply.spend
+        finally:
+            settled = job.account.settle(reservation, spend)
+        if settled.over:
+            job.fell_back(f"{agent} billed more than it was given for {key}: {settled.over}; the rest is not paid")
+        if isinstance(reply.body, Refused):
+            await acknowledge()
+            raise AgentRefused(agent, f"{reply.body.kind}: {reply.body.reason}")
+        yield Answered(body=reply.body, spend=settled.charged)
+        await acknowledge()
+
+    async def _reply(
+        self, job: Job, agent: AgentId, payload: bytes, *, key: str, seconds: float
+    ) -> tuple[Reply, Callable[[], Awaitable[None]]]:
+        limit = asyncio.timeout(seconds + GRACE_SECONDS)
+        waiting = self._waiting[agent]
+        waiting.add(limit)
+        began = job.clock.monotonic()
+        try:
+            async with limit:
+                delivery = await self._exchange.request(
+                    job.topics.tasks(agent),
+                    payload,
+                    key=key,
+                    seconds=seconds + GRACE_SECONDS,
+                    user_properties=(("foa-job", job.id),),
+                )
+        except TimeoutError as error:
+            if job.clock.monotonic() - began < seconds:
+                raise AgentLost(agent, "left while it was working") from error
+            raise AgentLost(agent, f"no reply in {math.ceil(seconds)} s") from error
+        finally:
+            waiting.discard(limit)
+        try:
+            reply = decode(delivery.publication.payload, Reply)
+        except BadMessage as error:
+            await delivery.acknowledge()
+            raise AgentLost(agent, f"its reply is not usable: {error}") from error
+        if reply.agent != agent:
+            await delivery.acknowledge()
+            raise AgentLost(agent, f"its reply came in the name of {reply.agent!r}")
+        return reply, delivery.acknowledge
+
+    async def stop(self, job: Job, agents: Iterable[AgentId]) -> None:
+        """Tell agents that a job is over, so that they drop its work. Best effort: QoS 0."""
+        payload = encode(Stop(job=job.id))
+        for agent in sorted(agents):
+            await self._transport.publish(Publication(topic=job.topics.tasks(agent), payload=payload, qos=0))

@@ -1,0 +1,194 @@
+"""One running job as every phase sees it: its saved steps, its events, its money, its clock.
+
+once("route", Routed, run)  ──►  saved already?  ── yes ──► the saved result, nothing is run or paid again
+                                      │ no
+                                      ▼
+                                 run it ──► save result and spend together ──► the result
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import msgspec
+
+from foa.errors import StoreFailed
+from foa.policy.account import Account
+from foa.ports import Clock, Journal, Transport
+from foa.values.budget import Spend
+from foa.values.events import AgentLost, AnyEvent, FellBack
+from foa.values.ids import AgentId, JobId, SubtaskId
+from foa.values.parameters import Parameters
+from foa.values.publication import Publication
+from foa.values.task import Submission, Task
+from foa.values.topics import Topics
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: What each agent was paid for one step.
+Spends = Mapping[str, Spend]
+
+
+class _Saved(msgspec.Struct, frozen=True, kw_only=True):
+    """A step as the journal keeps it."""
+
+    value: msgspec.Raw
+    spends: Mapping[str, Spend] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done(Generic[T]):
+    """What a step gives back: its value, and what it paid to whom."""
+
+    value: T
+    spends: Spends = field(default_factory=dict[str, Spend])
+
+
+class Steps:
+    """The saved steps of one job. A step that is saved is never run or paid again."""
+
+    def __init__(self, journal: Journal, job: JobId, saved: Mapping[str, bytes]) -> None:
+        self._journal = journal
+        self._job = job
+        self._saved = {name: msgspec.json.decode(raw, type=_Saved) for name, raw in saved.items()}
+
+    @property
+    def spends(self) -> Mapping[str, Spend]:
+        """What the saved steps paid, by agent."""
+        total: dict[str, Spend] = {}
+        for step in self._saved.values():
+            for agent, spend in step.spends.items():
+                total[agent] = total.get(agent, Spend()) + spend
+        return total
+
+    def find(self, name: str, kind: type[T]) -> T | None:
+        """The saved value of a step, or None.
+
+        Raises:
+            StoreFailed: what was saved is of another shape (a journal of another release).
+        """
+        step = self._saved.get(name)
+        if step is None:
+            return None
+        try:
+            return msgspec.json.decode(step.value, type=kind)
+        except msgspec.ValidationError as error:
+            raise StoreFailed(f"job {self._job}: the saved step {name!r} is not readable: {error}") from error
+
+    async def once(self, name: str, kind: type[T], run: Callable[[], Awaitable[Done[T]]]) -> T:
+        """Give the saved value of this step; if there is none, run it and save what it returns, spend included.
+
+        The save is shielded: a job that is cancelled while a paid result is being saved still keeps it.
+
+        Raises:
+            StoreFailed: the journal could not save; the step will run again.
+        """
+        found = self.find(name, kind)
+        if found is not None:
+            return found
+        done = await run()
+        await self.keep(name, done)
+        return done.value
+
+    async def keep(self, name: str, done: Done[T]) -> None:
+        """Save a step's value and spend together."""
+        step = _Saved(value=msgspec.Raw(msgspec.json.encode(done.value)), spends=done.spends)
+        self._saved[name] = step
+        saving = asyncio.ensure_future(self._journal.save(self._job, name, msgspec.json.encode(step)))  # noqa: TID251
+        try:
+            await asyncio.shield(saving)
+        except asyncio.CancelledError:
+            async with asyncio.timeout(5):
+                await saving
+            raise
+
+
+class EventLog:
+    """Progress of one job, in order: kept by the journal, carried on `foa/meta/{job_id}`. Telling never waits."""
+
+    def __init__(self, journal: Journal, transport: Transport, topic: str, job: JobId) -> None:
+        self._journal = journal
+        self._transport = transport
+        self._topic = topic
+        self._job = job
+        self._queue: asyncio.Queue[AnyEvent | None] = asyncio.Queue(maxsize=10_000)
+
+    def tell(self, event: AnyEvent) -> None:
+        """Put an event in line. An event too many is dropped and logged: progress must not stop work."""
+        try:
+            self._queue.put_nowait(event)
+        except asyncio.QueueFull:
+            log.warning("event dropped: 10,000 are waiting", extra={"job": self._job})
+
+    def close(self) -> None:
+        """No more events; `run` ends when those in line are written."""
+        self._queue.put_nowait(None)
+
+    async def run(self) -> None:
+        """Write events as they come, until `close`."""
+        while (event := await self._queue.get()) is not None:
+            payload = msgspec.json.encode(event)
+            await self._journal.note(self._job, payload)
+            await self._transport.publish(Publication(topic=self._topic, payload=payload, qos=0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Everything about one running job that more than one phase needs."""
+
+    id: JobId
+    submission: Submission
+    parameters: Parameters
+    topics: Topics
+    steps: Steps
+    events: EventLog
+    account: Account
+    clock: Clock
+    began: float  #: seconds since the epoch, when the job was admitted
+    fallbacks: list[str] = field(default_factory=list[str])
+    #: (subtask or "", agent) → how it was lost
+    losses: dict[tuple[str, AgentId], str] = field(default_factory=dict[tuple[str, AgentId], str])
+
+    @property
+    def task(self) -> Task:
+        """What was asked."""
+        return self.submission.task
+
+    @property
+    def seconds_left(self) -> float:
+        """Wall clock until the deadline, at least 0."""
+        return max(0.0, self.began + self.submission.budget.seconds - self.clock.now())
+
+    @property
+    def spent(self) -> Spend:
+        """What the saved steps paid."""
+        return sum(self.steps.spends.values(), Spend())
+
+    @property
+    def lost(self) -> dict[AgentId, str]:
+        """Every agent that was lost on something, with the last reason."""
+        return {agent: reason for (_, agent), reason in self.losses.items()}
+
+    def lost_on(self, subtask: SubtaskId) -> dict[AgentId, str]:
+        """Who was lost on this subtask."""
+        return {agent: reason for (of, agent), reason in self.losses.items() if of == subtask}
+
+    def fell_back(self, what: str) -> None:
+        """Say that something less than asked for was done: trace, result and exit all know."""
+        self.fallbacks.append(what)
+        self.events.tell(FellBack(at=self.clock.now(), what=what))
+
+    def lose(self, agent: AgentId, reason: str, *, subtask: SubtaskId | str = "") -> None:
+        """Say that an agent's voice is gone for this subtask."""
+        self.losses[subtask, agent] = reason
+        self.events.tell(AgentLost(at=self.clock.now(), subtask=subtask, agent=agent, reason=reason))
+
+
+def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first single error of a group, however deep."""
+    found = group.exceptions[0]
+    return first_of(found) if isinstance(found, BaseExceptionGroup) else found

@@ -1,0 +1,280 @@
+"""Agent-0 on one job: the paper's six phases in order, a save after each. Start reading here.
+
+    route ─► decompose ─► assign ─► for every subtask, as soon as its predecessors are reported:
+                                        draft ─► cluster ─► refine ─► report
+                                    ─► synthesise ─► settle
+
+`steps.once` gives back the saved result of a step if there is one. After a kill only what was not saved is done again, and
+an agent that is asked the same thing again answers from its own store: nothing is paid twice.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+
+from foa.calls import Calls
+from foa.errors import BudgetExceeded, FabricError, StoreFailed
+from foa.job import Done, Job, first_of
+from foa.messages import Input
+from foa.phases.assign import Staffed, staff
+from foa.phases.cluster import group_drafts
+from foa.phases.decompose import Kept, gather_proposals, make_plan
+from foa.phases.draft import gather_drafts
+from foa.phases.refine import Refined, alone, refine
+from foa.phases.report import failed, report
+from foa.phases.synthesise import synthesise
+from foa.plan.validate import predecessors
+from foa.ports import Embedder, Model, Outcomes, Transport
+from foa.registry.registry import Registry
+from foa.registry.reputation import Outcome, Reputation
+from foa.results import finished, plan_view
+from foa.route import Router
+from foa.settle import grades, learn
+from foa.values import events
+from foa.values.draft import AgentDraft
+from foa.values.ids import AgentId, ClusterId, SubtaskId
+from foa.values.plan import Plan, Subtask
+from foa.values.result import ClusterView, Report, Result, Routed
+
+
+@dataclass(slots=True)
+class Progress:
+    """What one run has reached, whatever stops it."""
+
+    routed: Routed | None = None
+    plan: Plan | None = None
+    staffed: Staffed | None = None
+    drafts: dict[SubtaskId, tuple[AgentDraft, ...]] = field(default_factory=dict[SubtaskId, tuple[AgentDraft, ...]])
+    clusters: list[ClusterView] = field(default_factory=list[ClusterView])
+    reports: dict[SubtaskId, Report] = field(default_factory=dict[SubtaskId, Report])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orchestrator:
+    """Runs jobs; holds nothing about any of them."""
+
+    transport: Transport
+    calls: Calls
+    registry: Registry
+    router: Router
+    reputation: Reputation
+    outcomes: Outcomes  #: where graded contributions are kept
+    embedder: Embedder
+    model: Model | None  #: Agent-0's own, for synthesis; None: reports are joined
+
+    async def run(self, job: Job) -> Result:
+        """Answer a job: a result, a partial result, or a reasoned failure.
+
+        Raises:
+            StoreFailed: the journal cannot save; the job goes on from its last saved step when it can.
+        """
+        reached = Progress()
+        error, exit_code = "", 0
+        try:
+            async with asyncio.timeout(job.seconds_left):
+                await self._phases(job, reached)
+        except TimeoutError:
+            error, exit_code = "the time budget is spent", BudgetExceeded.exit_code
+        except StoreFailed:
+            raise
+        except FabricError as failure:
+            error, exit_code = str(failure), failure.exit_code
+        return await self._settle(job, reached, error, exit_code)
+
+    async def stop_agents(self, job: Job) -> None:
+        """Tell everyone who may be working on a job that it is over."""
+        routed, staffed = job.steps.find("route", Routed), job.steps.find("staff", Staffed)
+        asked = {c.agent for c in routed.candidates} if routed else set[str]()
+        asked |= {member.agent for team in staffed.teams.values() for member in team} if staffed else set[str]()
+        await self.calls.stop(job, (AgentId(agent) for agent in asked))
+
+    async def _phases(self, job: Job, reached: Progress) -> None:
+        once = job.steps.once
+        reached.routed = await once("route", Routed, lambda: self._route(job))
+        proposers = reached.routed.candidates
+        proposals = await once("propose", tuple[Kept, ...], lambda: gather_proposals(job, self.calls, proposers))
+        reached.plan = plan = await once("plan", Plan, lambda: make_plan(job, self.embedder, proposals))
+        reached.staffed = staffed = await once("staff", Staffed, lambda: staff(job, self.router, plan))
+        teams = tuple(member for team in staffed.teams.values() for member in team)
+        job.events.tell(events.Planned(at=job.clock.now(), plan=plan_view(plan), teams=teams))
+        await self._walk(job, reached, plan, staffed)
+
+    async def _route(self, job: Job) -> Done[Routed]:
+        task = job.task
+        routing = await self.router.route(
+            text=task.text,
+            skills=task.skills,
+            policies=task.policies,
+            needs=task.needs,
+            spec=task.spec,
+            kind=task.kind,
+            request_kind="propose",
+            k=job.parameters.candidates_max,
+        )
+        if routing.fallback:
+            job.fell_back(f"task: {routing.fallback}")
+        able = routing.candidates[: job.parameters.decomp_max_agents]
+        refusals = {str(agent): reason for agent, reason in routing.refusals.items()}
+        job.events.tell(events.CandidatesFound(at=job.clock.now(), candidates=able, refusals=refusals))
+        return Done(value=Routed(candidates=able, refusals=refusals, fallback=routing.fallback))
+
+    async def _walk(self, job: Job, reached: Progress, plan: Plan, staffed: Staffed) -> None:
+        """Run the DAG: a node starts as soon as its predecessors are reported, unrelated nodes at once."""
+        before = predecessors(plan)
+        ended = {subtask.id: asyncio.Event() for subtask in plan.subtasks}
+
+        async def run_node(subtask: Subtask) -> None:
+            for other in before[subtask.id]:
+                await ended[other].wait()
+            inputs = _inputs(reached.reports[other] for other in before[subtask.id])
+            try:
+                found = await self._solve(job, reached, subtask, staffed, inputs)
+            except* StoreFailed:
+                raise
+            except* FabricError as failures:
+                found = failed(subtask, str(first_of(failures)), lost=job.lost_on(subtask.id))
+            reached.reports[subtask.id] = found
+            job.events.tell(
+                events.Reported(
+                    at=job.clock.now(),
+                    subtask=subtask.id,
+                    by=found.by,
+                    confidence=found.confidence,
+                    error=found.error,
+                )
+            )
+            job.events.tell(events.Spent(at=job.clock.now(), total=job.spent))
+            ended[subtask.id].set()
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for subtask in plan.subtasks:
+                    group.create_task(run_node(subtask), name=f"node[{subtask.id}]")
+        except* StoreFailed as failures:
+            raise first_of(failures) from None
+
+    async def _solve(
+        self, job: Job, reached: Progress, subtask: Subtask, staffed: Staffed, inputs: tuple[Input, ...]
+    ) -> Report:
+        """One node: draft, cluster, refine, report. A node that cannot be answered is a report with an error."""
+        open_nodes = sum(1 for s in staffed.spares if s not in reached.reports)
+        drafts = await self._drafts(job, reached, subtask, staffed, inputs, open_nodes)
+        if not drafts:
+            why = "no agent fits it" if not staffed.teams.get(subtask.id) else "every agent that was asked was lost"
+            return await self._keep(job, failed(subtask, why, lost=job.lost_on(subtask.id)))
+        ended = await self._refined(job, reached, subtask, drafts, open_nodes)
+        answers = [(refined.view, refined.draft, refined.confidence) for refined in ended]
+        weights = self._weights(job, [kept.agent for kept in drafts])
+        return await self._keep(job, report(subtask, answers, weights=weights, lost=job.lost_on(subtask.id)))
+
+    async def _drafts(
+        self,
+        job: Job,
+        reached: Progress,
+        subtask: Subtask,
+        staffed: Staffed,
+        inputs: tuple[Input, ...],
+        open_nodes: int,
+    ) -> tuple[AgentDraft, ...]:
+        """Drafts of the first team that gives any: the assigned one, then the next best candidates (Sec. 4, reassign)."""
+        team = [AgentId(member.agent) for member in staffed.teams.get(subtask.id, ())]
+        spares = [AgentId(candidate.agent) for candidate in staffed.spares.get(subtask.id, ())]
+        size = job.parameters.team_size
+        for attempt in range(1, job.parameters.reassignments_max + 2):
+            if not team:
+                return ()
+            if attempt > 1:
+                job.fell_back(f"{subtask.id} goes to another team ({', '.join(team)}): the one before was lost")
+            budget = job.account.share(2 * open_nodes * len(team), seconds=job.parameters.draft_seconds)
+            drafts = await gather_drafts(job, self.calls, subtask, team, inputs=inputs, attempt=attempt, budget=budget)
+            if drafts:
+                reached.drafts[subtask.id] = drafts
+                return drafts
+            team, spares = spares[:size], spares[size:]
+        return ()
+
+    async def _refined(
+        self, job: Job, reached: Progress, subtask: Subtask, drafts: Sequence[AgentDraft], open_nodes: int
+    ) -> list[Refined]:
+        cards = {kept.agent: card for kept in drafts if (card := self.registry.get(kept.agent)) is not None}
+
+        async def group_now() -> Done[tuple[tuple[str, ...], ...]]:
+            return Done(value=await group_drafts(drafts, cards, self.embedder, job.parameters))
+
+        clusters = await job.steps.once(f"cluster/{subtask.id}", tuple[tuple[str, ...], ...], group_now)
+        job.events.tell(events.Clustered(at=job.clock.now(), subtask=subtask.id, clusters=clusters))
+        by_agent = {kept.agent: kept for kept in drafts}
+        budget = job.account.share(open_nodes * len(drafts), seconds=job.parameters.refine_timeout)
+
+        async def run_cluster(number: int, members: tuple[str, ...]) -> Refined:
+            cluster = ClusterId(f"{job.id}.{subtask.id}.c{number}")
+            theirs = {AgentId(m): by_agent[AgentId(m)] for m in members}
+
+            async def hold() -> Done[Refined]:
+                if len(theirs) == 1 or job.parameters.refine_rounds == 0:
+                    return alone(cluster, subtask, next(iter(theirs.values())))
+                return await refine(
+                    job,
+                    self.calls,
+                    self.transport,
+                    cluster=cluster,
+                    subtask=subtask,
+                    drafts=theirs,
+                    weights=self._weights(job, theirs),
+                    budget=budget,
+                )
+
+            refined = await job.steps.once(f"refine/{cluster}", Refined, hold)
+            reached.clusters.append(refined.view)
+            job.events.tell(events.ClusterDone(at=job.clock.now(), cluster=refined.view))
+            return refined
+
+        async with asyncio.TaskGroup() as group:
+            running = [
+                group.create_task(run_cluster(number, members), name=f"cluster[{subtask.id},{number}]")
+                for number, members in enumerate(clusters, start=1)
+            ]
+        return [task.result() for task in running]
+
+    async def _keep(self, job: Job, found: Report) -> Report:
+        async def as_is() -> Done[Report]:
+            return Done(value=found)
+
+        return await job.steps.once(f"report/{found.subtask}", Report, as_is)
+
+    async def _settle(self, job: Job, reached: Progress, error: str, exit_code: int) -> Result:
+        """Synthesise what is there, then let reputation learn; both are saved, so neither happens twice."""
+        plan, reports = reached.plan, reached.reports
+        answer = ""
+        if plan is not None:
+            answer = await job.steps.once(
+                "synthesise", str, lambda: synthesise(job, plan, reports, self.model if not error else None)
+            )
+
+        async def grade() -> Done[tuple[Outcome, ...]]:
+            drafters = {kept.agent for kept in chain.from_iterable(reached.drafts.values())}
+            owners = {agent: card.public_key for agent in drafters if (card := self.registry.get(agent)) is not None}
+            graded = grades(job, reports, reached.drafts, owners)
+            await learn(graded, self.reputation, self.outcomes)
+            return Done(value=graded)
+
+        await job.steps.once("settle", tuple[Outcome, ...], grade)
+        return finished(
+            job,
+            routed=reached.routed,
+            plan=plan,
+            staffed=reached.staffed,
+            reports=reports,
+            clusters=reached.clusters,
+            answer=answer,
+            error=error,
+            exit_code=exit_code,
+        )
+
+    def _weights(self, job: Job, agents: Iterable[AgentId]) -> dict[AgentId, float]:
+        return {agent: self.reputation.mean(agent, job.task.kind) for agent in agents}
+
+
+def _inputs(reports: Iterable[Report]) -> tuple[Input, ...]:
+    return tuple(Input(subtask=r.subtask, text=r.text, answer=r.answer, claims=r.claims) for r in reports if r.answer)

@@ -1,0 +1,94 @@
+"""Phase 2: a ready subtask goes to its whole team at once; each member answers from its own resources (Alg. 2)."""
+
+import asyncio
+from collections.abc import Sequence
+
+from foa.calls import Calls
+from foa.errors import AgentLost, AgentRefused, BudgetExceeded
+from foa.job import Done, Job
+from foa.messages import Drafted, DraftRequest, Input
+from foa.values import events
+from foa.values.budget import Budget
+from foa.values.draft import AgentDraft
+from foa.values.ids import AgentId
+from foa.values.plan import Subtask
+
+
+async def gather_drafts(
+    job: Job,
+    calls: Calls,
+    subtask: Subtask,
+    team: Sequence[AgentId],
+    *,
+    inputs: Sequence[Input],
+    attempt: int,
+    budget: Budget,
+) -> tuple[AgentDraft, ...]:
+    """Ask the team, all at once, each draft saved as it comes; late drafts are not waited for.
+
+    Args:
+        job: the running job.
+        calls: the way to the agents.
+        subtask: what is to be answered.
+        team: who answers, best first.
+        inputs: the reports of its predecessors.
+        attempt: 1 for the first team, counted up for the teams that take over.
+        budget: what each member may spend.
+
+    Returns:
+        The drafts that came, in the team's order. A lost member is in the job's `lost`, with why.
+    """
+    drafts: dict[AgentId, AgentDraft] = {}
+    seconds = min(job.parameters.draft_seconds, job.seconds_left)
+    request = DraftRequest(
+        job=job.id,
+        subtask=subtask.id,
+        attempt=attempt,
+        text=subtask.text,
+        task=job.task,
+        inputs=tuple(inputs),
+        budget=budget,
+    )
+
+    async def ask(agent: AgentId) -> None:
+        step = f"draft/{subtask.id}/{attempt}/{agent}"
+        saved = job.steps.find(step, AgentDraft)
+        if saved is None:
+            key = f"{job.id}/{subtask.id}/draft/{attempt}"
+            async with calls.ask(job, agent, request, key=key, seconds=seconds) as answered:
+                if not isinstance(answered.body, Drafted):
+                    raise AgentLost(agent, "answered a request for a draft with something else")
+                saved = AgentDraft(agent=agent, draft=answered.body.draft, spend=answered.spend)
+                await job.steps.keep(step, Done(value=saved, spends={agent: answered.spend}))
+                _tell(job, subtask, saved)
+        drafts[agent] = saved
+
+    async def ask_or_lose(agent: AgentId) -> None:
+        try:
+            await ask(agent)
+        except (AgentLost, AgentRefused) as loss:
+            job.lose(agent, loss.reason, subtask=subtask.id)
+        except BudgetExceeded as short:
+            job.lose(agent, f"not asked for a draft: {short}", subtask=subtask.id)
+
+    job.events.tell(events.DraftStarted(at=job.clock.now(), subtask=subtask.id, agents=tuple(team)))
+    async with asyncio.TaskGroup() as group:
+        for agent in team:
+            group.create_task(ask_or_lose(agent), name=f"draft[{subtask.id},{agent}]")
+    return tuple(drafts[agent] for agent in team if agent in drafts)
+
+
+def _tell(job: Job, subtask: Subtask, kept: AgentDraft) -> None:
+    draft = kept.draft
+    job.events.tell(
+        events.Drafted(
+            at=job.clock.now(),
+            subtask=subtask.id,
+            agent=kept.agent,
+            confidence=draft.confidence,
+            spend=kept.spend,
+            fallback=draft.fallback,
+        )
+    )
+    if draft.fallback:
+        job.fell_back(f"{kept.agent} drafted {subtask.id} by rule: {draft.fallback}")

@@ -1,0 +1,68 @@
+"""After the phases: grade what each agent contributed, so that reputation can learn from it (bounded, replayable)."""
+
+from collections.abc import Mapping, Sequence
+
+from foa.job import Job
+from foa.plan.consensus import similarity, words
+from foa.ports import Outcomes
+from foa.registry.reputation import Outcome, Reputation, encode_outcome
+from foa.values.draft import AgentDraft
+from foa.values.ids import AgentId, SubtaskId
+from foa.values.result import Report
+
+
+def grades(
+    job: Job,
+    reports: Mapping[SubtaskId, Report],
+    drafts: Mapping[SubtaskId, Sequence[AgentDraft]],
+    owners: Mapping[AgentId, str],
+) -> tuple[Outcome, ...]:
+    """Grade every agent that was asked for a draft.
+
+    The one whose answer stands gets the confidence of the report, lifted halfway to 1; another gets that times how much its
+    own draft is like the answer; a draft made by a rule in place of a failed model counts half; a lost agent gets 0.
+
+    Args:
+        job: for its id, its kind of work and the time.
+        reports: how each subtask ended.
+        drafts: what each agent first said, by subtask.
+        owners: public key of each agent, as far as known.
+
+    Returns:
+        One outcome for each agent and subtask, in that order.
+    """
+
+    def outcome(agent: AgentId, report: Report, grade: float) -> Outcome:
+        return Outcome(
+            agent=agent,
+            kind=job.task.kind,
+            job=job.id,
+            subtask=report.subtask,
+            grade=grade,
+            weight=1.0 / max(1, len(report.agents)) if agent not in report.lost else 1.0,
+            owner_key=owners.get(agent, ""),
+            at=job.clock.now(),
+            text=report.text,
+        )
+
+    graded: list[Outcome] = []
+    for subtask, report in sorted(reports.items()):
+        graded += [outcome(AgentId(agent), report, 0.0) for agent in sorted(report.lost)]
+        worth = (1.0 + report.confidence) / 2 if report.answer else 0.0
+        for kept in sorted(drafts.get(subtask, ()), key=lambda kept: kept.agent):
+            if kept.agent in report.lost:
+                continue
+            near = 1.0 if kept.agent == report.by else similarity(words(kept.draft.answer), words(report.answer))
+            graded.append(outcome(kept.agent, report, worth * near * (0.5 if kept.draft.fallback else 1.0)))
+    return tuple(graded)
+
+
+async def learn(graded: Sequence[Outcome], reputation: Reputation, outcomes: Outcomes) -> None:
+    """Let reputation take the outcomes; those it counts are kept for the next start. Taking them twice counts once.
+
+    Raises:
+        StoreFailed: they cannot be kept.
+    """
+    for given in graded:
+        if not reputation.record(given):
+            await outcomes.append(encode_outcome(given))
