@@ -1,0 +1,139 @@
+"""The parts of a federation as processes of their own: agents, an orchestrator, all of it on one machine.
+
+up  =  broker (child process) + orchestrator + agents, on one address that others can join
+"""
+
+import fcntl
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TextIO
+
+from foa.agents.brain import Agent
+from foa.app.agents import AgentSource, build_agents
+from foa.app.broker_process import broker_process
+from foa.app.clock import SystemClock
+from foa.app.fabric import Fabric, open_fabric
+from foa.app.federation import run_agents
+from foa.app.models import open_embedder, open_model
+from foa.app.services import one_error
+from foa.app.settings import Settings
+from foa.app.stores import open_stores
+from foa.app.zero import Zero, run_agent_zero
+from foa.errors import BadInput, StoreFailed
+from foa.values.ids import OrchestratorId, check_id
+
+JOURNAL = "jobs.db"  #: in the state folder: jobs, reputation, replies
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """What runs while the block lasts."""
+
+    url: str  #: of the broker
+    agents: tuple[Agent, ...] = ()
+    zero: Zero | None = None
+
+
+def journal_file(settings: Settings) -> Path:
+    """Where jobs are kept on this machine."""
+    return settings.state_dir / JOURNAL
+
+
+@asynccontextmanager
+async def serve_agents(settings: Settings, sources: Sequence[AgentSource], *, over: Path | None) -> AsyncGenerator[Serving]:
+    """Announce agents at the settings' broker and answer for them while the block lasts.
+
+    Raises:
+        BadInput: an agent file is not usable.
+        BrokerUnreachable: no broker at that address.
+    """
+    async with one_error(), AsyncExitStack() as stack:
+        yield await _serve(stack, settings, sources, over=over)
+
+
+@asynccontextmanager
+async def serve_orchestrator(settings: Settings, *, name: str) -> AsyncGenerator[Serving]:
+    """Serve jobs at the settings' broker while the block lasts; unfinished jobs of this name go on.
+
+    Raises:
+        BadInput: the name is no id, or is served on this machine already.
+        BrokerUnreachable: no broker at that address.
+        StoreFailed: the journal cannot be read.
+    """
+    with _alone(settings.state_dir, name):
+        async with one_error(), AsyncExitStack() as stack:
+            yield await _serve(stack, settings, (), over=None, orchestrator=name)
+
+
+@asynccontextmanager
+async def serve_all(
+    settings: Settings, sources: Sequence[AgentSource], *, over: Path | None, name: str
+) -> AsyncGenerator[Serving]:
+    """A whole federation; with no broker in the settings, with one of its own on `settings.broker_port`.
+
+    Raises:
+        BadInput, BrokerUnreachable, StoreFailed: as its parts.
+    """
+    with _alone(settings.state_dir, name):
+        async with one_error(), AsyncExitStack() as stack:
+            if not settings.broker_url:
+                data_dir = settings.state_dir / "broker"
+                port = await stack.enter_async_context(broker_process(data_dir=data_dir, port=settings.broker_port))
+                settings = replace(settings, broker_url=f"mqtt://127.0.0.1:{port}")
+            yield await _serve(stack, settings, sources, over=over, orchestrator=name)
+
+
+async def _serve(
+    stack: AsyncExitStack, settings: Settings, sources: Sequence[AgentSource], *, over: Path | None, orchestrator: str = ""
+) -> Serving:
+    clock, enter = SystemClock(), stack.enter_async_context
+    stores = await enter(open_stores(journal_file(settings), clock))
+    embedder = await enter(open_embedder(settings))
+    model = await enter(open_model(settings))
+    fabric: Fabric = await enter(open_fabric(settings))
+    zero = None
+    if orchestrator:
+        transport = await enter(fabric.connect(orchestrator))
+        zero = await enter(
+            run_agent_zero(
+                settings,
+                transport,
+                id=OrchestratorId(orchestrator),
+                stores=stores,
+                embedder=embedder,
+                model=model,
+                clock=clock,
+            )
+        )
+    agents = await enter(build_agents(sources, model=model, embedder=embedder, clock=clock, settings=settings, over=over))
+    await enter(run_agents(settings, fabric, agents, embedder=embedder, stores=stores, clock=clock))
+    return Serving(url=settings.broker_url, agents=tuple(agents), zero=zero)
+
+
+@contextmanager
+def _alone(state_dir: Path, name: str) -> Generator[None]:
+    """Hold this orchestrator's name on this machine: two of one name would push each other off the broker."""
+    file = _hold(state_dir, name)
+    try:
+        yield
+    finally:
+        file.close()
+
+
+def _hold(state_dir: Path, name: str) -> TextIO:
+    try:
+        path = state_dir / f"{check_id(name, what='orchestrator')}.lock"
+        state_dir.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    except OSError as error:
+        raise StoreFailed(f"the state folder {state_dir} cannot be written: {error.strerror or error}") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise BadInput(f"an orchestrator called {name} runs here already: give this one another --id") from error
+    return file

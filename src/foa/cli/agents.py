@@ -1,0 +1,133 @@
+"""`foa agents list | show ID | search TEXT`: who is there, and why one fits or not.
+
+With `--broker` (or FOA_BROKER_URL) those that announced themselves there, else those of a federation's files.
+"""
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import RenderableType
+
+from foa.app.federation_file import find_federation
+from foa.app.looking import View, look
+from foa.app.nearest import nearest
+from foa.cli import options
+from foa.cli.console import output
+from foa.cli.roster import draw_agent, draw_agents, draw_search, facts_of
+from foa.errors import BadInput, Unroutable
+from foa.values.ids import AgentId
+from foa.values.result import Routed
+
+DEFAULT_FEDERATION = "repository"
+#: What a command found, to print as JSON, and how people see it.
+Found = tuple[object, RenderableType]
+
+
+def attach(app: typer.Typer, summary: str) -> None:
+    """Put the commands into the application."""
+    group = typer.Typer(help=summary, no_args_is_help=True)
+    group.command("list", help="Every agent in a line.")(list_agents)
+    group.command("show", help="Everything one agent says of itself.")(show)
+    group.command("search", help="Who fits a question: every score with its factors, every refusal with its reason.")(search)
+    app.add_typer(group, name="agents")
+
+
+def list_agents(
+    federation: options.Federation = "",
+    broker: options.Broker = "",
+    over: options.Over = None,
+    pairs: options.Setting = None,
+    as_json: options.Json = False,
+) -> None:
+    """Print them."""
+
+    async def see(view: View) -> Found:
+        agents = [view.registry.get(agent) for agent in view.registry.agents()]
+        known = sorted((each for each in agents if each is not None), key=lambda vcv: vcv.agent_id)
+        refused = {str(agent): why for agent, why in view.registry.refusals.items()}
+        return {"agents": [facts_of(vcv) for vcv in known], "refused": refused}, draw_agents(known, refused)
+
+    _print(see, federation, broker, over, pairs, as_json=as_json)
+
+
+def show(
+    agent: Annotated[str, typer.Argument(metavar="ID")],
+    federation: options.Federation = "",
+    broker: options.Broker = "",
+    over: options.Over = None,
+    pairs: options.Setting = None,
+    as_json: options.Json = False,
+) -> None:
+    """Print one of them."""
+
+    async def see(view: View) -> Found:
+        found = view.registry.get(AgentId(agent))
+        if found is None:
+            why = view.registry.refusals.get(AgentId(agent))
+            known = list(view.registry.agents())
+            raise BadInput(
+                f"agent {agent} was refused: {why}" if why else f"there is no agent {agent}{nearest(agent, known)}"
+            )
+        vitals = view.registry.vitals(found.agent_id)
+        return facts_of(found) | {"vitals": vitals}, draw_agent(found, vitals)
+
+    _print(see, federation, broker, over, pairs, as_json=as_json)
+
+
+def search(
+    words: Annotated[list[str], typer.Argument(metavar="TEXT")],
+    skill: Annotated[list[str] | None, typer.Option(metavar="NAME", help="A skill it must have; may be repeated.")] = None,
+    policy: Annotated[list[str] | None, typer.Option(metavar="LABEL", help="A label it must be cleared for.")] = None,
+    federation: options.Federation = "",
+    broker: options.Broker = "",
+    over: options.Over = None,
+    pairs: options.Setting = None,
+    as_json: options.Json = False,
+) -> None:
+    """Print who fits."""
+
+    async def see(view: View) -> Found:
+        routed = await _route(view, " ".join(words), skill or (), policy or ())
+        return routed, draw_search(routed)
+
+    _print(see, federation, broker, over, pairs, as_json=as_json)
+
+
+async def _route(view: View, text: str, skills: Sequence[str], policies: Sequence[str]) -> Routed:
+    try:
+        found = await view.router.route(text=text, skills=skills, policies=policies)
+    except Unroutable as error:
+        if not error.refusals:
+            raise
+        return Routed(candidates=(), refusals={str(agent): why for agent, why in error.refusals.items()})
+    refusals = {str(agent): why for agent, why in found.refusals.items()}
+    return Routed(candidates=found.candidates, refusals=refusals, fallback=found.fallback)
+
+
+def _print(
+    see: Callable[[View], Coroutine[Any, Any, Found]],
+    federation: str,
+    broker: str,
+    over: Path | None,
+    pairs: list[str] | None,
+    *,
+    as_json: bool,
+) -> None:
+    alone = options.settings_from({"FOA_BROKER_URL": broker}, pairs)
+    file = None if alone.broker_url and not federation else find_federation(federation or DEFAULT_FEDERATION)
+    settings = options.settings_from({"FOA_BROKER_URL": broker}, pairs, file) if file else alone
+
+    async def run() -> Found:
+        async with look(settings, file.agents if file else (), over=options.folder(over, file)) as view:
+            return await see(view)
+
+    found, drawn = asyncio.run(run())
+    if as_json:
+        sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")
+    else:
+        output().print(drawn)

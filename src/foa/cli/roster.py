@@ -1,0 +1,111 @@
+"""Agents as people read them: a list, one in full, and why they fit a question or do not. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from foa.cli.words import clean, count, money, shorten
+from foa.values.resources import Price, Resources
+from foa.values.result import Routed
+from foa.values.vcv import Vcv, Vitals
+
+
+def facts_of(vcv: Vcv) -> dict[str, Any]:
+    """An agent without its vectors, for `--json`."""
+    return {
+        "agent_id": vcv.agent_id,
+        "version": vcv.version,
+        "name": vcv.name,
+        "description": vcv.description,
+        "skills": vcv.skills,
+        "examples": vcv.examples,
+        "policies": sorted(vcv.p),
+        "resources": vcv.r,
+        "embedder": vcv.embedder,
+        "kinds": vcv.kinds,
+        "public_key": vcv.public_key,
+    }
+
+
+def draw_agents(agents: Sequence[Vcv], refused: Mapping[str, str]) -> RenderableType:
+    """Every agent in a line, and the cards that were refused."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("agent", "skills", "policies", "price", "what it does"):
+        table.add_column(column, overflow="fold")
+    for vcv in agents:
+        table.add_row(
+            Text(vcv.agent_id, style="bold"),
+            shorten(", ".join(vcv.skills), 60),
+            clean(", ".join(sorted(vcv.p))),
+            price_of(vcv.r.price),
+            shorten(vcv.description, 120),
+        )
+    return Group(table, *_refusals(refused), Text(count(len(agents), "agent"), style="dim"))
+
+
+def draw_agent(vcv: Vcv, vitals: Vitals) -> RenderableType:
+    """One agent in full."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, value in _rows(vcv, vitals):
+        if value:
+            table.add_row(name, Text(clean(value)))
+    return table
+
+
+def _rows(vcv: Vcv, vitals: Vitals) -> Iterator[tuple[str, str]]:
+    yield "agent", f"{vcv.agent_id}, version {vcv.version}"
+    yield "name", vcv.name
+    yield "does", vcv.description
+    yield "skills", ", ".join(vcv.skills)
+    yield "examples", "\n".join(vcv.examples)
+    yield "policies", ", ".join(sorted(vcv.p)) or "cleared for none"
+    yield "answers", ", ".join(vcv.kinds)
+    yield "price", price_of(vcv.r.price)
+    yield "resources", "\n".join(_resources(vcv.r))
+    yield "embedder", vcv.embedder
+    yield "key", vcv.public_key or "unsigned"
+    yield "now", f"{'online' if vitals.online else 'offline'}, load {vitals.load:.0%}, {vitals.queue} waiting"
+
+
+def _resources(resources: Resources) -> Iterator[str]:
+    for each in fields(resources):
+        value = getattr(resources, each.name)
+        if value not in (None, ()) and each.name != "price":
+            yield f"{each.name}: {', '.join(value) if isinstance(value, tuple) else f'{value:g}'}"
+
+
+def price_of(price: Price) -> str:
+    """What an agent charges, in words."""
+    parts = [
+        f"{money(price.usd_per_call)} a call" * bool(price.usd_per_call),
+        f"{money(price.usd_per_1k_tokens_in)} per 1,000 tokens read" * bool(price.usd_per_1k_tokens_in),
+        f"{money(price.usd_per_1k_tokens_out)} per 1,000 written" * bool(price.usd_per_1k_tokens_out),
+    ]
+    return ", ".join(part for part in parts if part) or "free"
+
+
+def draw_search(routed: Routed) -> RenderableType:
+    """Every score with its factors, every refusal with its reason."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("agent")
+    for column in ("score", "similarity", "policy", "resources", "spec", "reputation"):
+        table.add_column(column, justify="right")
+    for each in routed.candidates:
+        factors = each.factors
+        numbers = (factors.similarity, factors.policy, factors.resources, factors.spec, factors.reputation)
+        table.add_row(Text(clean(each.agent), style="bold"), f"{each.score:.3f}", *(f"{number:.3f}" for number in numbers))
+    parts: list[RenderableType] = [table] if routed.candidates else [Text("no agent fits", style="red")]
+    if routed.fallback:
+        parts.append(Text(f"fallback: {clean(routed.fallback)}", style="yellow"))
+    return Group(*parts, *_refusals(routed.refusals))
+
+
+def _refusals(refused: Mapping[str, str]) -> Iterator[Text]:
+    for agent, why in refused.items():
+        yield Text(f"refused {clean(agent)}: {shorten(why, 300)}", style="yellow")
