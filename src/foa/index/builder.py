@@ -1,0 +1,48 @@
+"""Build an indexed shard out of others, in a process of its own: `python -m foa.index.builder JOB.json`.
+
+Qdrant Edge's `optimize` holds the Python interpreter while it builds, minutes for a large shard. Here nobody waits for it.
+The sources belong to the parent, which does not write to them meanwhile; they are copied before they are opened.
+"""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import msgspec
+
+from foa.index.shard import EdgeOptions, Shard
+
+
+class BuildJob(msgspec.Struct, frozen=True, kw_only=True):
+    """What to build."""
+
+    sources: tuple[str, ...]  #: folders of flushed shards
+    target: str  #: folder that does not exist yet
+    dimension: int
+    options: EdgeOptions
+
+
+def build(job: BuildJob) -> None:
+    """Pour the sources into the target, index it, and write it to disk."""
+    target = Path(job.target)
+    shard = Shard(target, dimension=job.dimension, options=job.options)
+    for i, source in enumerate(job.sources):
+        copy = target.with_name(f"{target.name}.copy{i}")
+        shutil.copytree(source, copy)
+        poured = Shard(copy, dimension=job.dimension, options=job.options)
+        shard.pour(poured)
+        poured.close()
+        shutil.rmtree(copy)
+    shard.optimize()
+    shard.close()
+
+
+def main() -> None:
+    """Read the job file named on the command line and do it, at low priority."""
+    os.nice(10)
+    build(msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=BuildJob))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""The default index: Qdrant's engine in this process, in n partitions by hash of agent id, each with a thread of its own.
+
+A partition's thread does all its work, so nothing overlaps; the engine lets the interpreter go while it searches.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from foa.index.partition import Partition
+from foa.index.shard import EdgeOptions
+from foa.ports import Hit, IndexPoint, IndexQuery
+from foa.values.ids import AgentId
+
+T = TypeVar("T")
+
+
+class EdgeIndex:
+    """A VectorIndex of Qdrant Edge shards."""
+
+    def __init__(
+        self, dimension: int, *, path: Path | None = None, shards: int = 1, options: EdgeOptions | None = None
+    ) -> None:
+        """Open the index in this folder, or make it.
+
+        Args:
+            dimension: of the vectors; a folder of another dimension is emptied.
+            path: None: a temporary folder, removed at `aclose`.
+            shards: partitions; more than one pays on more machines' worth of cores, not on two.
+
+        Raises:
+            StoreFailed: the folder cannot be read.
+        """
+        self._temporary = path is None
+        self._path = path or Path(tempfile.mkdtemp(prefix="foa-index-"))
+        folders = [self._path / f"part-{i:03}-of-{shards:03}" for i in range(shards)]
+        self._threads = [ThreadPoolExecutor(1, thread_name_prefix=f"index-{i}") for i in range(shards)]
+        self._watcher = ThreadPoolExecutor(shards, thread_name_prefix="index-build")
+        chosen = options or EdgeOptions()
+        self._parts = [Partition(folder, dimension=dimension, options=chosen) for folder in folders]
+        self._builds: dict[int, Future[None]] = {}
+        self._closed = False
+
+    async def upsert(self, points: Sequence[IndexPoint]) -> None:
+        """Store or replace; searchable when it returns."""
+        split: dict[int, list[IndexPoint]] = {}
+        for point in points:
+            split.setdefault(self._part_of(point.agent), []).append(point)
+        await self._all({i: lambda i=i: self._upsert(i, split[i]) for i in split})
+
+    async def remove(self, agents: Sequence[AgentId]) -> None:
+        """Forget; unknown ids do nothing."""
+        split: dict[int, list[AgentId]] = {}
+        for agent in agents:
+            split.setdefault(self._part_of(agent), []).append(agent)
+        await self._all({i: lambda i=i: self._parts[i].remove(split[i]) for i in split})
+
+    async def search(self, query: IndexQuery) -> Sequence[Hit]:
+        """The best `k` by vector, and where words are asked for, as many again by words; best vector first."""
+        found = await self._all({i: lambda part=part: part.search(query) for i, part in enumerate(self._parts)})
+        if len(found) == 1:
+            return found[0]
+        hits = [hit for some in found for hit in some]
+        near = sorted(hits, key=lambda hit: (-hit.similarity, hit.agent))[: query.k]
+        worded = sorted((hit for hit in hits if hit.lexical), key=lambda hit: (-hit.lexical, hit.agent))[: query.k]
+        unique = {hit.agent: hit for hit in (*near, *worded)}
+        return sorted(unique.values(), key=lambda hit: (-hit.similarity, hit.agent))
+
+    async def count(self) -> int:
+        """How many agents are stored."""
+        return sum(await self._all({i: lambda part=part: len(part) for i, part in enumerate(self._parts)}))
+
+    async def settled(self) -> None:
+        """Return when no build runs or is due."""
+        while builds := list(self._builds.values()):
+            for build in builds:
+                await asyncio.wrap_future(build)
+
+    async def aclose(self) -> None:
+        """Stop builds, save and let go."""
+        self._closed = True
+        await self._all({i: part.close for i, part in enumerate(self._parts)})
+        await asyncio.to_thread(self._watcher.shutdown)
+        for thread in self._threads:
+            thread.shutdown()
+        if self._temporary:
+            await asyncio.to_thread(shutil.rmtree, self._path, ignore_errors=True)
+
+    def _part_of(self, agent: AgentId) -> int:
+        if len(self._parts) == 1:
+            return 0
+        return int.from_bytes(hashlib.blake2b(agent.encode(), digest_size=4).digest(), "little") % len(self._parts)
+
+    async def _all(self, calls: dict[int, Callable[[], T]]) -> list[T]:
+        """Run a call on each partition's thread, at once."""
+        loop = asyncio.get_running_loop()
+        futures = [loop.run_in_executor(self._threads[i], call) for i, call in calls.items()]
+        return [await future for future in futures]
+
+    # ── on a partition's thread ────────────────────────────────────────────────────────────────────────────────────────
+    def _upsert(self, i: int, points: Sequence[IndexPoint]) -> None:
+        self._parts[i].upsert(points)
+        self._build_if_due(i)
+
+    def _build_if_due(self, i: int) -> None:
+        if self._closed or not self._parts[i].wants_build():
+            self._builds.pop(i, None)
+            return
+        process = self._parts[i].start_build()
+        self._builds[i] = self._watcher.submit(self._await_build, i, process.wait)
+
+    # ── on the watcher's thread ────────────────────────────────────────────────────────────────────────────────────────
+    def _await_build(self, i: int, wait: Callable[[], int]) -> None:
+        wait()
+        with contextlib.suppress(RuntimeError):  # closed meanwhile: `close` has finished the build
+            self._threads[i].submit(self._finish, i).result()
+
+    def _finish(self, i: int) -> None:
+        if not self._closed:
+            self._parts[i].finish_build()
+            self._build_if_due(i)

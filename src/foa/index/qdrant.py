@@ -1,0 +1,191 @@
+"""A Qdrant server, or a cluster of them, behind the VectorIndex port: for registries of more than one machine.
+
+Points, filters and payloads are those of the embedded shards. docs/howto/qdrant-server.md has a compose file.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import qdrant_edge as edge
+from qdrant_client import AsyncQdrantClient
+from qdrant_client import models as q
+from qdrant_client.http.exceptions import ApiException
+
+from foa.errors import StoreFailed
+from foa.index.shard import HUMPS, point_id
+from foa.ports import Hit, IndexPoint, IndexQuery
+from foa.values.ids import AgentId
+
+_SISTERS = 8  # points of one agent that may crowd a search
+
+
+class QdrantIndex:
+    """A VectorIndex in one Qdrant collection, made at the first use. `async with` is not needed; call `aclose`."""
+
+    def __init__(
+        self,
+        client: AsyncQdrantClient,
+        dimension: int,
+        *,
+        collection: str = "foa-agents",
+        shards: int = 1,
+        replicas: int = 1,
+        server: bool = True,
+    ) -> None:
+        """Take a client.
+
+        Args:
+            client: connected to a server, a cluster, or local.
+            dimension: of the vectors.
+            collection: its name; two registries that share it share their agents.
+            shards: over the cluster's machines, at creation.
+            replicas: copies of each shard, at creation.
+            server: False for the client's local mode, which knows neither payload indexes nor search parameters.
+        """
+        self._client = client
+        self._dimension = dimension
+        self._collection = collection
+        self._shards = shards
+        self._replicas = replicas
+        self._server = server
+        self._ready = False
+        self._bm25 = edge.Bm25(edge.Bm25Config(avg_len=32.0, language="english", ascii_folding=True))
+
+    @classmethod
+    def local(cls, dimension: int, path: Path | None = None) -> "QdrantIndex":
+        """Give an index in the client's local mode: exact, in memory or a folder, for tests."""
+        client = AsyncQdrantClient(path=str(path)) if path else AsyncQdrantClient(location=":memory:")
+        return cls(client, dimension, server=False)
+
+    @classmethod
+    def remote(cls, url: str, dimension: int, *, api_key: str = "", shards: int = 1, replicas: int = 1) -> "QdrantIndex":
+        """Give an index on a server, e.g. `http://127.0.0.1:6333`."""
+        client = AsyncQdrantClient(url=url, api_key=api_key or None, timeout=10)
+        return cls(client, dimension, shards=shards, replicas=replicas)
+
+    async def upsert(self, points: Sequence[IndexPoint]) -> None:
+        """Store or replace; searchable when it returns."""
+        latest = {point.agent: point for point in points}
+        if not latest:
+            return
+        await self.remove(list(latest))
+        made = [one for point in latest.values() for one in self._points(point)]
+        for start in range(0, len(made), 500):
+            await self._call(self._client.upsert(self._collection, made[start : start + 500], wait=True))
+
+    async def remove(self, agents: Sequence[AgentId]) -> None:
+        """Forget; unknown ids do nothing."""
+        await self._open()
+        if agents:
+            only = q.Filter(must=[q.FieldCondition(key="agent", match=q.MatchAny(any=list(agents)))])
+            await self._call(self._client.delete(self._collection, q.FilterSelector(filter=only), wait=True))
+
+    async def search(self, query: IndexQuery) -> Sequence[Hit]:
+        """The best `k` by vector, and where words are asked for, as many again by words; best vector first."""
+        await self._open()
+        similarity = await self._best(query.vector.tolist(), "c", query)
+        lexical: dict[AgentId, float] = {}
+        if query.text and (words := self._bm25.embed_query(HUMPS.sub(" ", query.text))).indices:
+            sparse = q.SparseVector(indices=words.indices, values=words.values)
+            lexical = {agent: score for agent, score in (await self._best(sparse, "w", query)).items() if score > 0}
+        if missing := [agent for agent in lexical if agent not in similarity]:
+            only = [q.FieldCondition(key="agent", match=q.MatchAny(any=list(missing)))]
+            similarity |= await self._best(query.vector.tolist(), "c", query, also=only, k=len(missing))
+        hits = [Hit(agent=a, similarity=s, lexical=lexical.get(a, 0.0)) for a, s in similarity.items()]
+        return sorted(hits, key=lambda hit: (-hit.similarity, hit.agent))
+
+    async def count(self) -> int:
+        """How many agents are stored."""
+        await self._open()
+        main = q.Filter(must=[q.FieldCondition(key="n", range=q.Range(gte=1))])
+        return (await self._call(self._client.count(self._collection, count_filter=main, exact=True))).count
+
+    async def aclose(self) -> None:
+        """Let go of the connection; the server has saved everything."""
+        await self._client.close()
+
+    async def _best(
+        self, vector: Any, using: str, query: IndexQuery, *, also: Sequence[q.Condition] = (), k: int = 0
+    ) -> dict[AgentId, float]:
+        """The best score of each agent, the best k agents; asked again, wider, while sister vectors crowd them out."""
+        k = k or query.k
+        limit = k + _SISTERS
+        while True:
+            found = await self._call(
+                self._client.query_points(
+                    self._collection,
+                    query=vector,
+                    using=using,
+                    query_filter=_filter(query, also),
+                    limit=limit,
+                    with_payload=["agent"],
+                    search_params=q.SearchParams(hnsw_ef=max(128, limit)) if self._server else None,
+                )
+            )
+            best: dict[AgentId, float] = {}
+            for point in found.points:
+                best.setdefault(AgentId((point.payload or {})["agent"]), point.score)
+            if len(best) >= k or len(found.points) < limit:
+                return dict(list(best.items())[:k])
+            limit *= 4
+
+    def _points(self, point: IndexPoint) -> list[q.PointStruct]:
+        payload: dict[str, Any] = {
+            "agent": point.agent,
+            "p": sorted(point.policies),
+            "b": list(point.bloom),
+            "k": list(point.kinds),
+        }
+        vectors: dict[str, Any] = {"c": point.vector.tolist()}
+        if point.text:
+            words = self._bm25.embed_document(HUMPS.sub(" ", point.text))
+            vectors["w"] = q.SparseVector(indices=words.indices, values=words.values)
+        main = q.PointStruct(
+            id=point_id(point.agent, 0), vector=vectors, payload=payload | {"n": 1 + len(point.more_vectors)}
+        )
+        sisters = [
+            q.PointStruct(id=point_id(point.agent, i), vector={"c": vector.tolist()}, payload=payload)
+            for i, vector in enumerate(point.more_vectors, 1)
+        ]
+        return [main, *sisters]
+
+    async def _open(self) -> None:
+        if self._ready:
+            return
+        if not await self._call(self._client.collection_exists(self._collection)):
+            await self._create()
+        self._ready = True
+
+    async def _create(self) -> None:
+        await self._call(
+            self._client.create_collection(
+                self._collection,
+                vectors_config={
+                    "c": q.VectorParams(size=self._dimension, distance=q.Distance.COSINE, datatype=q.Datatype.FLOAT16)
+                },
+                sparse_vectors_config={"w": q.SparseVectorParams(modifier=q.Modifier.IDF)},
+                shard_number=self._shards,
+                replication_factor=self._replicas,
+            )
+        )
+        for field in ("agent", "p", "k", "b", "n") if self._server else ():
+            schema = q.PayloadSchemaType.INTEGER if field in "bn" else q.PayloadSchemaType.KEYWORD
+            await self._call(self._client.create_payload_index(self._collection, field, field_schema=schema, wait=True))
+
+    async def _call(self, awaitable: Any) -> Any:
+        try:
+            return await awaitable
+        except (ApiException, OSError) as error:
+            raise StoreFailed(f"the Qdrant server did not do it: {error}") from error
+
+
+def _filter(query: IndexQuery, also: Sequence[q.Condition]) -> q.Filter | None:
+    conditions: list[q.Condition] = [
+        q.FieldCondition(key="p", match=q.MatchValue(value=policy)) for policy in sorted(query.policies)
+    ]
+    conditions += [q.FieldCondition(key="b", match=q.MatchValue(value=position)) for position in query.bloom]
+    if query.kind:
+        conditions.append(q.FieldCondition(key="k", match=q.MatchValue(value=query.kind)))
+    conditions += also
+    return q.Filter(must=conditions) if conditions else None

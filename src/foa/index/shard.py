@@ -1,0 +1,231 @@
+"""One Qdrant Edge shard with this project's schema: c (and further vectors) as points, words as a sparse vector.
+
+A point is one vector of one agent; its payload repeats what filters ask for. Point ids are the first 8 bytes of BLAKE2b of
+`{agent}/{i}`, i = 0 being c.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import qdrant_edge as edge
+
+from foa.ports import IndexPoint, IndexQuery
+from foa.values.ids import AgentId
+from foa.values.vcv import Vector
+
+HUMPS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|_")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeOptions:
+    """How shards are laid out. HNSW numbers as in Malkov and Yashunin (arXiv:1603.09320)."""
+
+    m: int = 16  #: links a node
+    ef_construct: int = 128  #: candidates while building
+    ef: int = 96  #: candidates while searching, without a filter
+    ef_filtered: int = 512  #: the same under a filter that keeps less than a third
+    exact_below: int = 24_000  #: matches up to which a filtered search compares them all
+    index_from: int = 10_000  #: unindexed points from which a build starts
+    build_threads: int = 1
+    search_threads: int = 2
+    words: bool = True  #: keep the words of the texts, for BM25
+    quantised: bool = False  #: 4-bit codes in memory, vectors on disk: a fifth of the memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """What a shard remembers of one agent beside its vectors."""
+
+    agent: AgentId
+    vectors: int  #: how many, c counted
+    digest: int
+    labels: tuple[str, ...]  #: of what filters ask for: `p:gdpr`, `b:17`
+
+
+def labels(policies: Iterable[str], bloom: Iterable[int]) -> tuple[str, ...]:
+    """Give the labels under which matches are counted."""
+    return (*(f"p:{policy}" for policy in sorted(policies)), *(f"b:{position}" for position in bloom))
+
+
+def point_id(agent: AgentId, i: int) -> int:
+    """Give the id of an agent's i-th vector."""
+    return int.from_bytes(hashlib.blake2b(f"{agent}/{i}".encode(), digest_size=8).digest(), "little")
+
+
+def digest(point: IndexPoint) -> int:
+    """Give 63 bits that differ where two versions of a point do."""
+    state = hashlib.blake2b(digest_size=8)
+    for vector in (point.vector, *point.more_vectors):
+        state.update(vector.tobytes())
+    facts = (point.text, tuple(point.bloom), sorted(point.policies), point.embedder, tuple(point.kinds))
+    state.update(repr(facts).encode(errors="replace"))
+    return int.from_bytes(state.digest(), "little") >> 1
+
+
+class Shard:
+    """One open shard. Not for two threads at once."""
+
+    def __init__(self, path: Path, *, dimension: int, options: EdgeOptions) -> None:
+        """Open the shard at this path, or make it."""
+        self.path = path
+        self.options = options
+        self._bm25 = edge.Bm25(edge.Bm25Config(avg_len=32.0, language="english", ascii_folding=True))
+        self._engine = _open(path, dimension, options)
+
+    def upsert(self, points: Sequence[tuple[IndexPoint, int]]) -> None:
+        """Store agents with their digests."""
+        made = [one for point, fingerprint in points for one in self._points(point, fingerprint)]
+        self._engine.update(edge.UpdateOperation.upsert_points(made))
+
+    def delete(self, ids: Sequence[int]) -> None:
+        """Forget points; unknown ones do nothing."""
+        if ids:
+            self._engine.update(edge.UpdateOperation.delete_points(list(ids)))
+
+    def nearest(self, query: IndexQuery, *, limit: int, matches: int) -> list[tuple[int, float]]:
+        """Give the ids and cosines of the nearest points that pass the filter, best first.
+
+        Args:
+            limit: most points.
+            matches: about how many points pass the filter.
+        """
+        options = self.options
+        exact = bool(query.policies or query.bloom) and matches <= options.exact_below
+        filtered = matches < len(self) / 3
+        params = edge.SearchParams(hnsw_ef=options.ef_filtered if filtered else max(options.ef, limit), exact=exact)
+        return self._query(edge.Query.Nearest(query.vector.tolist(), using="c"), _filter(query), limit, params)
+
+    def by_words(self, query: IndexQuery, *, limit: int) -> list[tuple[int, float]]:
+        """Give the ids and BM25 scores of the points whose texts have the query's words, best first."""
+        words = self._bm25.embed_query(HUMPS.sub(" ", query.text))
+        if not words.indices:
+            return []
+        return self._query(edge.Query.Nearest(words, using="w"), _filter(query), limit, edge.SearchParams())
+
+    def similarities(self, vector: Vector, ids: Sequence[int]) -> dict[int, float]:
+        """Give the cosines of these points."""
+        only = edge.Filter(must=[edge.HasIdCondition(set(ids))])
+        found = self._query(edge.Query.Nearest(vector.tolist(), using="c"), only, len(ids), edge.SearchParams(exact=True))
+        return dict(found)
+
+    def rows(self) -> list[Row]:
+        """Give what is remembered of every agent here."""
+        found: list[Row] = []
+        offset = None
+        main = edge.Filter(must=[edge.FieldCondition("n", range=edge.RangeFloat(gte=1))])
+        while True:
+            request = edge.ScrollRequest(
+                offset=offset, limit=1_000, filter=main, with_payload=["agent", "n", "h", "p", "b"], with_vector=False
+            )
+            records, offset = self._engine.scroll(request)
+            found += [_row(record.payload or {}) for record in records]
+            if offset is None:
+                return found
+
+    def __len__(self) -> int:
+        return self._engine.info().points_count
+
+    def flush(self) -> None:
+        """Write everything to disk."""
+        self._engine.flush()
+
+    def close(self) -> None:
+        """Flush and let go."""
+        self._engine.flush()
+        self._engine.close()
+
+    def pour(self, source: "Shard") -> None:
+        """Take every point of another shard."""
+        offset = None
+        while True:
+            request = edge.ScrollRequest(offset=offset, limit=2_000, with_payload=True, with_vector=True)
+            records, offset = source._engine.scroll(request)
+            points = [edge.Point(r.id, r.vector or {}, r.payload) for r in records]
+            if points:
+                self._engine.update(edge.UpdateOperation.upsert_points(points))
+            if offset is None:
+                return
+
+    def optimize(self) -> None:
+        """Build the HNSW index. The engine holds the interpreter meanwhile: only for a process of its own."""
+        self._engine.optimize()
+
+    def _points(self, point: IndexPoint, fingerprint: int) -> list[edge.Point]:
+        payload: dict[str, object] = {
+            "agent": point.agent,
+            "p": sorted(point.policies),
+            "b": list(point.bloom),
+            "k": list(point.kinds),
+        }
+        vectors: dict[str, object] = {"c": point.vector.tolist()}
+        if self.options.words and point.text:
+            vectors["w"] = self._bm25.embed_document(HUMPS.sub(" ", point.text))
+        count = 1 + len(point.more_vectors)
+        made = [edge.Point(point_id(point.agent, 0), vectors, payload | {"n": count, "h": fingerprint})]  # type: ignore[arg-type]
+        for i, vector in enumerate(point.more_vectors, 1):
+            made.append(edge.Point(point_id(point.agent, i), {"c": vector.tolist()}, payload))
+        return made
+
+    def _query(
+        self, query: edge.Query, only: edge.Filter | None, limit: int, params: edge.SearchParams
+    ) -> list[tuple[int, float]]:
+        request = edge.QueryRequest(limit=limit, query=query, filter=only, params=params, with_payload=False)
+        return [(int(point.id), point.score) for point in self._engine.query(request)]  # type: ignore[arg-type]
+
+
+def _row(payload: dict[str, Any]) -> Row:
+    return Row(
+        agent=AgentId(payload["agent"]),
+        vectors=payload["n"],
+        digest=payload["h"],
+        labels=labels(payload["p"], payload["b"]),
+    )
+
+
+def _filter(query: IndexQuery) -> edge.Filter | None:
+    conditions = [edge.FieldCondition("p", match=edge.MatchValue(policy)) for policy in sorted(query.policies)]
+    conditions += [edge.FieldCondition("b", match=edge.MatchValue(position)) for position in query.bloom]
+    if query.kind:
+        conditions.append(edge.FieldCondition("k", match=edge.MatchValue(query.kind)))
+    return edge.Filter(must=list(conditions)) if conditions else None
+
+
+def _open(path: Path, dimension: int, options: EdgeOptions) -> edge.EdgeShard:
+    if (path / "edge_config.json").exists():
+        return edge.EdgeShard.load(str(path))
+    path.mkdir(parents=True, exist_ok=True)
+    engine = edge.EdgeShard.create(str(path), _config(dimension, options))
+    for field in ("p", "k"):
+        engine.update(edge.UpdateOperation.create_field_index(field, edge.KeywordIndexParams()))
+    positions = edge.IntegerIndexParams(lookup=True, range=False)
+    engine.update(edge.UpdateOperation.create_field_index("b", positions))
+    return engine
+
+
+def _config(dimension: int, options: EdgeOptions) -> edge.EdgeConfig:
+    quantisation = edge.TurboQuantQuantizationConfig(bits=edge.TurboQuantBitSize.Bits4, memory=edge.Memory.Pinned)
+    vectors = edge.EdgeVectorParams(
+        size=dimension,
+        distance=edge.Distance.Cosine,
+        datatype=edge.VectorStorageDatatype.Float16,
+        quantization_config=quantisation if options.quantised else None,
+        memory=edge.Memory.Cold if options.quantised else edge.Memory.Cached,
+    )
+    return edge.EdgeConfig(
+        vectors={"c": vectors},
+        sparse_vectors={"w": edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)},
+        hnsw_config=edge.HnswIndexConfig(
+            m=options.m,
+            ef_construct=options.ef_construct,
+            full_scan_threshold=1_000,
+            max_indexing_threads=options.build_threads,
+        ),
+        optimizers=edge.EdgeOptimizersConfig(default_segment_number=1, indexing_threshold=1_000),
+        max_search_threads=options.search_threads,
+        payload_memory=edge.Memory.Cold,
+        wal_enabled=False,
+    )

@@ -1,0 +1,218 @@
+"""What every VectorIndex promises."""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from foa.index.edge import EdgeIndex
+from foa.index.exact import ExactIndex
+from foa.index.qdrant import QdrantIndex
+from foa.index.shard import EdgeOptions
+from foa.ports import IndexPoint, IndexQuery, VectorIndex
+from foa.registry.bloom import positions
+from foa.values.ids import AgentId
+from foa.values.vcv import Vector
+
+DIMENSION = 32
+
+ADAPTERS: dict[str, Callable[[], VectorIndex]] = {
+    "exact": lambda: ExactIndex(DIMENSION),
+    "edge": lambda: EdgeIndex(DIMENSION),
+    "edge-3-shards": lambda: EdgeIndex(DIMENSION, shards=3),
+    "edge-building": lambda: EdgeIndex(DIMENSION, options=EdgeOptions(index_from=40)),
+    "qdrant": lambda: QdrantIndex.local(DIMENSION),
+}
+
+
+@pytest.fixture(params=ADAPTERS)
+async def index(request: pytest.FixtureRequest) -> AsyncIterator[VectorIndex]:
+    made = ADAPTERS[request.param]()
+    yield made
+    await made.aclose()
+
+
+def unit(seed: int) -> Vector:
+    values = np.random.default_rng(seed).normal(size=DIMENSION).astype(np.float32)
+    return values / np.linalg.norm(values)
+
+
+def point(i: int, **fields: object) -> IndexPoint:
+    defaults: dict[str, object] = {"agent": AgentId(f"a{i:05}"), "vector": unit(i), "kinds": ("propose", "draft")}
+    return IndexPoint(**(defaults | fields))  # type: ignore[arg-type]
+
+
+async def agents(index: VectorIndex, **fields: object) -> list[str]:
+    defaults: dict[str, object] = {"vector": unit(0), "k": 5}
+    return [hit.agent for hit in await index.search(IndexQuery(**(defaults | fields)))]  # type: ignore[arg-type]
+
+
+async def test_an_empty_index_finds_nobody(index: VectorIndex):
+    assert await agents(index) == []
+    assert await index.count() == 0
+
+
+async def test_a_point_is_found_as_soon_as_upsert_returns(index: VectorIndex):
+    for i in range(100):
+        await index.upsert([point(i)])
+        assert (await agents(index, vector=unit(i), k=1)) == [f"a{i:05}"]
+    assert await index.count() == 100
+
+
+async def test_hits_come_best_first_with_their_cosines(index: VectorIndex):
+    points = [point(i) for i in range(60)]
+    await index.upsert(points)
+    hits = await index.search(IndexQuery(vector=unit(7), k=10))
+    expected = sorted(((float(p.vector @ unit(7)), p.agent) for p in points), reverse=True)[:10]
+    assert [hit.agent for hit in hits] == [agent for _, agent in expected]
+    assert [hit.similarity for hit in hits] == pytest.approx([cosine for cosine, _ in expected], abs=2e-3)
+
+
+async def test_an_agent_is_as_near_as_its_best_vector_and_comes_once(index: VectorIndex):
+    await index.upsert([point(1, more_vectors=(unit(50), unit(51))), point(2), point(3)])
+    hits = await index.search(IndexQuery(vector=unit(51), k=3))
+    assert hits[0].agent == "a00001"
+    assert hits[0].similarity == pytest.approx(1, abs=2e-3)
+    assert sorted(hit.agent for hit in hits) == ["a00001", "a00002", "a00003"]
+
+
+async def test_sister_vectors_do_not_crowd_others_out(index: VectorIndex):
+    crowd = tuple(unit(0) * 0.9 + unit(i) * 0.1 for i in range(100, 140))
+    await index.upsert([point(1, more_vectors=tuple(v / np.linalg.norm(v) for v in crowd)), point(2), point(3)])
+    assert sorted(await agents(index, k=3)) == ["a00001", "a00002", "a00003"]
+
+
+async def test_an_update_replaces_everything(index: VectorIndex):
+    await index.upsert([point(1, more_vectors=(unit(50), unit(51)), policies=frozenset({"gdpr"}), text="zebra")])
+    await index.upsert([point(2)])
+    await index.upsert([point(1, vector=unit(60), text="tiger")])
+    assert await index.count() == 2
+    assert (await index.search(IndexQuery(vector=unit(50), k=5)))[0].similarity < 0.9
+    assert await agents(index, policies=frozenset({"gdpr"})) == []
+    assert all(hit.lexical == 0 for hit in await index.search(IndexQuery(vector=unit(2), text="zebra", k=5)))
+
+
+async def test_a_removed_agent_is_gone_with_all_its_vectors(index: VectorIndex):
+    await index.upsert([point(1, more_vectors=(unit(50),), text="zebra"), point(2)])
+    await index.remove([AgentId("a00001"), AgentId("nobody")])
+    assert await agents(index, vector=unit(50), text="zebra") == ["a00002"]
+    assert await index.count() == 1
+
+
+async def test_filters_are_answered_inside_the_search(index: VectorIndex):
+    # only one in a hundred passes, and none of those is near: a filter after the search would find nobody
+    few = [
+        point(i, vector=unit(900 + i), policies=frozenset({"gdpr", "phi"}), bloom=positions(["python"]))
+        for i in range(0, 300, 100)
+    ]
+    near = [point(i, vector=unit(0), policies=frozenset({"gdpr"})) for i in range(300) if i % 100]
+    await index.upsert([*few, *near])
+    expected = ["a00000", "a00100", "a00200"]
+    assert sorted(await agents(index, policies=frozenset({"gdpr", "phi"}))) == expected
+    assert sorted(await agents(index, bloom=positions(["python"]))) == expected
+    assert await agents(index, bloom=positions(["python", "cobol"])) == []
+    assert await agents(index, policies=frozenset({"unheard-of"})) == []
+
+
+async def test_only_agents_that_answer_the_request_are_found(index: VectorIndex):
+    await index.upsert([point(1, kinds=("draft",)), point(2, kinds=("propose", "draft")), point(3, kinds=())])
+    assert await agents(index, kind="propose") == ["a00002"]
+    assert sorted(await agents(index, kind="draft")) == ["a00001", "a00002"]
+
+
+async def test_words_find_what_the_vector_does_not(index: VectorIndex):
+    await index.upsert([point(i, vector=unit(0), text="plans holidays and books hotels") for i in range(20)])
+    far = -unit(0)
+    await index.upsert([point(99, vector=far, text="translates Sumerian cuneiform tablets")])
+    hits = await index.search(IndexQuery(vector=unit(0), text="a cuneiform tablet", k=5))
+    found = {hit.agent: hit for hit in hits}
+    assert found[AgentId("a00099")].lexical > 0
+    assert found[AgentId("a00099")].similarity == pytest.approx(-1, abs=2e-3)
+    assert all(hit.lexical == 0 for agent, hit in found.items() if agent != "a00099")
+
+
+async def test_words_keep_to_the_filter(index: VectorIndex):
+    await index.upsert([point(1, text="cuneiform"), point(2, text="cuneiform", policies=frozenset({"gdpr"}))])
+    assert await agents(index, text="cuneiform", policies=frozenset({"gdpr"})) == ["a00002"]
+
+
+async def test_words_without_a_word_do_no_harm(index: VectorIndex):
+    await index.upsert([point(1, text="cuneiform")])
+    for text in ("the of a", "!!! ---", "\x00", "zzz" * 600):
+        assert await agents(index, text=text) == ["a00001"]
+
+
+async def test_recall_survives_churn(index: VectorIndex):
+    rng = np.random.default_rng(5)
+    held: dict[str, IndexPoint] = {}
+    for turn in range(6):
+        batch = [point(int(i), vector=unit(int(i) + 1000 * turn)) for i in rng.choice(300, 120, replace=False)]
+        await index.upsert(batch)
+        held |= {p.agent: p for p in batch}
+        leavers = [AgentId(f"a{i:05}") for i in rng.choice(300, 30, replace=False)]
+        await index.remove(leavers)
+        held = {agent: p for agent, p in held.items() if agent not in leavers}
+    assert await index.count() == len(held)
+    found = expected = 0
+    for seed in range(20):
+        query = unit(seed)
+        best = sorted(held.values(), key=lambda p: -float(p.vector @ query))[:10]
+        hits = await agents(index, vector=query, k=10)
+        assert len(hits) == len(set(hits)) == 10
+        expected += 10
+        found += len({p.agent for p in best} & set(hits))
+    assert found / expected >= 0.98
+
+
+async def test_an_edge_index_keeps_its_points_over_a_restart(tmp_path: Path):
+    options = EdgeOptions(index_from=50)
+    index = EdgeIndex(DIMENSION, path=tmp_path, shards=2, options=options)
+    await index.upsert([point(i, policies=frozenset({"gdpr"} if i % 2 else set())) for i in range(200)])
+    await index.settled()
+    await index.remove([AgentId("a00003")])
+    await index.upsert([point(4, vector=unit(999))])
+    await index.aclose()
+    again = EdgeIndex(DIMENSION, path=tmp_path, shards=2, options=options)
+    assert await again.count() == 199
+    assert await agents(again, vector=unit(7), k=1) == ["a00007"]
+    assert await agents(again, vector=unit(999), k=1) == ["a00004"]
+    assert "a00003" not in await agents(again, vector=unit(3), k=199, policies=frozenset({"gdpr"}))
+    await again.upsert([point(7)])  # unchanged: nothing to do
+    await again.aclose()
+
+
+async def test_an_edge_index_of_another_dimension_is_built_again(tmp_path: Path):
+    index = EdgeIndex(DIMENSION, path=tmp_path)
+    await index.upsert([point(1)])
+    await index.aclose()
+    again = EdgeIndex(8, path=tmp_path)
+    assert await again.count() == 0
+    await again.aclose()
+
+
+async def test_points_change_and_leave_while_an_index_is_built(tmp_path: Path):
+    index = EdgeIndex(DIMENSION, path=tmp_path, options=EdgeOptions(index_from=2_000))
+    await index.upsert([point(i) for i in range(2_000)])  # the build starts here
+    await index.upsert([point(1, vector=unit(5001))])
+    await index.remove([AgentId("a00002")])
+    await index.upsert([point(6_000)])
+    for _ in range(2):  # while the build runs, and after it
+        assert await agents(index, vector=unit(5001), k=1) == ["a00001"]
+        assert "a00002" not in await agents(index, vector=unit(2), k=5)
+        assert "a00001" not in await agents(index, vector=unit(1), k=5)
+        assert await agents(index, vector=unit(6_000), k=1) == ["a06000"]
+        assert await index.count() == 2_000
+        await index.settled()
+    await index.aclose()
+
+
+async def test_closing_during_a_build_loses_nothing(tmp_path: Path):
+    options = EdgeOptions(index_from=2_000)
+    index = EdgeIndex(DIMENSION, path=tmp_path, options=options)
+    await index.upsert([point(i) for i in range(2_000)])
+    await index.remove([AgentId("a00005")])
+    await index.aclose()
+    again = EdgeIndex(DIMENSION, path=tmp_path, options=EdgeOptions())
+    assert await again.count() == 1_999
+    await again.aclose()
