@@ -48,7 +48,11 @@ class BadCapability(BadInput):
 
 
 class FalseClaim(BadCapability):
-    """A VCV with a good signature says what is not so: its key lies, and is quarantined when it does so again."""
+    """A VCV with a good signature says what is not so: its key lies, and is quarantined when it goes on."""
+
+    def __init__(self, message: str, *, key: str = "") -> None:
+        self.key = key  #: the public key that signed it
+        super().__init__(message)
 
 
 class Unroutable(FabricError):

@@ -5,9 +5,10 @@ foa/capabilities/vitals/+  ─► vitals: load, price now, gone
 refused ─► foa/policies/enforcement, and kept for `foa agents show`
 """
 
+import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TypeVar, cast
@@ -54,6 +55,7 @@ class Registry:
         self._shelf = shelf or Shelf()
         self._admission = Admission(self.limits)
         self._departed: OrderedDict[AgentId, Departed] = OrderedDict()
+        self._heard = asyncio.Event()  # set whenever cards were taken
         self._refusals: OrderedDict[AgentId, str] = OrderedDict()
         self._vitals: OrderedDict[AgentId, Vitals] = OrderedDict()
         self._decoded: OrderedDict[AgentId, Vcv] = OrderedDict()
@@ -137,7 +139,14 @@ class Registry:
         if points:
             await self.index.upsert(list(points.values()))
         await self._expel()
+        self._heard.set()
         return results
+
+    async def known(self, agents: Collection[AgentId]) -> None:
+        """Wait until every one of these was admitted or refused."""
+        while not all(agent in self.roster or agent in self._refusals for agent in agents):
+            self._heard.clear()
+            await self._heard.wait()
 
     async def leave(self, agent: AgentId) -> bool:
         """An agent left (its retained card was emptied); False where it was not there."""
@@ -161,7 +170,14 @@ class Registry:
         Raises:
             BadMessage: not usable.
         """
-        vitals = decode_vitals(payload)
+        await self._take_vitals(agent, decode_vitals(payload))
+
+    async def lost(self, agent: AgentId) -> None:
+        """A last will says that this agent is gone; an unknown one does nothing."""
+        if agent in self.roster:
+            await self._take_vitals(agent, replace(self.vitals(agent), online=False))
+
+    async def _take_vitals(self, agent: AgentId, vitals: Vitals) -> None:
         _remember(self._vitals, agent, vitals, self.limits.agents)
         if agent not in self.roster:
             return

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from foa.errors import BadMessage
+from foa.values.ids import AgentId, WireId
 from foa.values.resources import Quantity
 from foa.values.vcv import Vitals
 
@@ -71,6 +72,29 @@ def decode_vitals(payload: bytes) -> Vitals:
         price_factor=wire.price_factor,
         battery=wire.battery,
     )
+
+
+class _Gone(msgspec.Struct, frozen=True, kw_only=True):
+    online: bool = True
+    agents: Annotated[tuple[WireId, ...], msgspec.Meta(max_length=4_096)] = ()
+
+
+_gone = msgspec.json.Decoder(_Gone)
+
+
+def decode_gone(payload: bytes) -> tuple[AgentId, ...]:
+    """Give the agents that a host's last will names; empty for the vitals of one agent.
+
+    Raises:
+        BadMessage: too long, not JSON, or something that is no id.
+    """
+    if len(payload) > MAX_VITALS_BYTES:
+        raise BadMessage(f"vitals of {len(payload):,} bytes are over the limit of {MAX_VITALS_BYTES:,}")
+    try:
+        wire = _gone.decode(payload)
+    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+        raise BadMessage(f"not usable vitals: {error}") from error
+    return () if wire.online else tuple(AgentId(agent) for agent in wire.agents)
 
 
 #: What an agent's last will says.
