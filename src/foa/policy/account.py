@@ -1,6 +1,6 @@
 """A job's money, tokens and calls: reserve → spend → settle. What is reserved is spent or comes back; the hard stop holds.
 
-    limit = spent + held + free, always; nothing is ever below 0
+limit = spent + held + free, always; nothing is ever below 0
 """
 
 from dataclasses import dataclass, field
@@ -87,8 +87,10 @@ class Account:
         """Charge a request and give back the rest of what it held. A report over the reservation is cut to it and named.
 
         Raises:
-            ValueError: it was settled before.
+            ValueError: it was settled before, or is another account's.
         """
+        if reservation not in self._held:
+            raise ValueError("this reservation is not held here: it was settled before, or is another account's")
         self._held.remove(reservation)
         most = reservation.budget
         over = [
@@ -106,7 +108,7 @@ class Account:
             tokens_in=tokens_in,
             tokens_out=min(spend.tokens_out, most.tokens - tokens_in),
             calls=min(spend.calls, most.calls),
-            seconds=spend.seconds,
+            seconds=min(spend.seconds, most.seconds),
         )
         self.spent += charged
         return Settlement(charged=charged, over=", ".join(over))
