@@ -64,6 +64,8 @@ class Settings:
     embedder: Text = "wordllama"
     #: OpenAI-compatible endpoint of the embedder; empty: FOA_MODEL_URL
     embedder_url: Text = ""
+    #: length of its vectors; longer ones are cut to it (Matryoshka)
+    embedder_dimension: Annotated[int, msgspec.Meta(ge=8, le=8_192)] = 256
 
     # ── what one task may spend unless it says otherwise ───────────────────────────────────────────────────────────────
     #: US dollars

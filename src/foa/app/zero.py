@@ -19,8 +19,9 @@ from foa.ports import Clock, Embedder, Model, Transport
 from foa.registry.listen import listen
 from foa.registry.registry import Registry
 from foa.registry.reputation import Reputation
+from foa.registry.vitals import GONE
 from foa.route import Router, RouteRules
-from foa.values.ids import AgentId, OrchestratorId
+from foa.values.ids import OrchestratorId
 from foa.values.parameters import Parameters
 from foa.values.publication import Filter
 from foa.values.topics import Topics
@@ -114,7 +115,8 @@ async def run_agent_zero(
                 async for delivery in inbox:
                     await delivery.acknowledge()
                     for agent in gone_agents(delivery.publication, topics):
-                        calls.agent_left(AgentId(agent))
+                        calls.agent_left(agent)
+                        await registry.hear_vitals(agent, GONE)
 
         async with running("losses", hear_losses), running("agent-0", service.run):
             yield Zero(service=service, registry=registry, router=router)

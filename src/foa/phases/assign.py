@@ -90,7 +90,7 @@ def _teams(
         if chosen:
             teams[subtask.id] = tuple(
                 TeamMember(subtask=subtask.id, agent=c.agent, score=c.score, factors=c.factors)
-                for c in candidates
+                for c in sorted(candidates, key=lambda c: -c.score)
                 if c.agent in chosen
             )
     return teams

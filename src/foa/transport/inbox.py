@@ -176,7 +176,7 @@ class Inbox:
         except asyncio.CancelledError:
             if sleeper.done() and not sleeper.cancelled():
                 self._wake()  # woken and cancelled at once: another reader takes it
-            else:
+            elif sleeper in self._sleepers:  # a wake between the cancelling and here throws cancelled sleepers away
                 self._sleepers.remove(sleeper)
             raise
 
