@@ -243,6 +243,7 @@ class Link(Wire):
         if self.session is not None:
             self.close(error.reason, str(error))
             return
+        self._refused = True
         if isinstance(error, packets.OldClient):
             self.send(packets.REFUSE_OLD_CLIENT)
         elif not isinstance(error, Stranger):

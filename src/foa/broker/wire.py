@@ -61,6 +61,7 @@ class Wire(asyncio.Protocol):
         self._read_limit = LARGEST_CONNECT  # ours, bytes
         self._own_aliases: dict[bytes, int] = {}  # ours
         self._own_alias_limit = 0
+        self._refused = False  # ended by us
 
     # ── asyncio ────────────────────────────────────────────────────────────────────────────────────────────────────
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -89,6 +90,8 @@ class Wire(asyncio.Protocol):
         self._measure(transport)
 
     def data_received(self, data: bytes) -> None:
+        if self.state is State.CLOSED:
+            return
         self.heard_at = self._clock()
         if self._tail:
             self._tail += data
@@ -198,9 +201,20 @@ class Wire(asyncio.Protocol):
             return
         transport.write(b"".join(out))
         if self.state is State.CLOSED:
-            transport.close()
+            self._hang_up(transport)
         else:
             self._measure(transport)
+
+    def _hang_up(self, transport: asyncio.Transport) -> None:
+        """Close the socket; after a refusal only our half, until the client closes or our patience ends.
+
+        Closing over what the client still sends would reset the connection, and the reason would be lost with it.
+        """
+        if self._refused and transport.can_write_eof() and not self.hub.stopping:
+            transport.write_eof()
+            transport.resume_reading()
+        else:
+            transport.close()
 
     def _measure(self, transport: asyncio.Transport) -> None:
         self.room = self._write_limit - transport.get_write_buffer_size()
@@ -212,6 +226,7 @@ class Wire(asyncio.Protocol):
         """Send DISCONNECT and end the connection; its session is left, with its will."""
         if self.state is State.CLOSED:
             return
+        self._refused = True
         if self.state is State.OPEN:
             packet = write_disconnect(reason, text)
             self.send(packet if len(packet) <= self._packet_limit else write_disconnect(reason))
@@ -224,7 +239,7 @@ class Wire(asyncio.Protocol):
         self.heard_at = self._clock()
         self._tail.clear()
         if not self._out and self._transport is not None:
-            self._transport.close()
+            self._hang_up(self._transport)
 
     def abort(self) -> None:
         """End it without another word."""
