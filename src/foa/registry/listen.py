@@ -1,26 +1,32 @@
 """The registry's ear: cards and vitals off the fabric, refusals back onto it for the auditors.
 
-Cards come in bursts (a late joiner gets every retained one at once), so they are taken in batches: one embedding call and one
-index update for as many as have arrived.
+    foa/capabilities/updates/+ ─► queue ─► admitted in batches ─► acknowledged
+    foa/capabilities/vitals/+  ─► at once
+    refusal ─► foa/policies/enforcement
+
+Cards come in bursts (a late joiner gets every retained one at once), so that a batch costs one embedding call and one index
+update. Under a flood of bad cards the oldest refusals are not published; the registry keeps its own list of them.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator
 
-from foa.errors import BadCapability, BadMessage
-from foa.messages import encode
-from foa.policy.gate import Enforcement
+import msgspec
+
+from foa.errors import BadCapability, BadMessage, FabricError
 from foa.ports import Clock, Delivery, Transport
 from foa.registry.registry import Registry
-from foa.values.ids import AgentId
+from foa.registry.vitals import decode_gone
+from foa.values.ids import AgentId, check_id
 from foa.values.publication import Filter, Publication
 from foa.values.topics import Topics
 
 log = logging.getLogger(__name__)
 
-BATCH = 512  #: most cards taken at once
-WAITING = 4_096  #: most deliveries read ahead
+BATCH = 256  #: most cards taken at once
+WAITING = 1_024  #: most deliveries read ahead; then the transport's own window holds the broker back
+UNTOLD = 256  #: most refusals that wait to be published
 
 
 async def listen(
@@ -33,22 +39,25 @@ async def listen(
         transport: its subscriptions live as long as this runs.
         topics: topic names.
         clock: for the times of refusals.
-        ready: set when it listens.
+        ready: set when it listens; retained cards may still be on their way.
 
     Raises:
         BrokerUnreachable: the broker refuses the subscription.
+        ModelUnreachable: the embedder does not answer.
     """
     waiting: asyncio.Queue[Delivery] = asyncio.Queue(WAITING)
-    filters = (Filter(topic_filter=topics.capability()), Filter(topic_filter=topics.vitals(), qos=0))
+    untold: asyncio.Queue[Publication] = asyncio.Queue(UNTOLD)
+    filters = (Filter(topic_filter=topics.capability()), Filter(topic_filter=topics.vitals(), qos=1))
     async with transport.subscribe(*filters) as inbox, asyncio.TaskGroup() as group:
-        group.create_task(_read(inbox, waiting), name="cards")
+        group.create_task(_read(inbox, waiting), name="registry.read")
+        group.create_task(_tell(untold, transport), name="registry.tell")
         if ready is not None:
             ready.set()
         while True:
             batch = [await waiting.get()]
             while len(batch) < BATCH and not waiting.empty():
                 batch.append(waiting.get_nowait())
-            await _take(registry, transport, batch, topics, clock)
+            await _take(registry, batch, untold, topics, clock)
             for delivery in batch:
                 await delivery.acknowledge()
 
@@ -58,20 +67,23 @@ async def _read(inbox: AsyncIterator[Delivery], waiting: asyncio.Queue[Delivery]
         await waiting.put(delivery)
 
 
-async def _take(registry: Registry, transport: Transport, batch: list[Delivery], topics: Topics, clock: Clock) -> None:
+async def _take(
+    registry: Registry, batch: list[Delivery], untold: asyncio.Queue[Publication], topics: Topics, clock: Clock
+) -> None:
     """Cards of one batch together, in order; a leave or vitals between them keeps its place."""
     cards: list[tuple[AgentId, bytes]] = []
 
     async def admit() -> None:
-        taken = await registry.admit_many(cards)
-        for (agent, _), outcome in zip(cards, taken, strict=True):
+        for (agent, _), outcome in zip(cards, await registry.admit_many(cards), strict=True):
             if isinstance(outcome, BadCapability):
-                await _tell(transport, agent, outcome, topics, clock)
+                log.info("card refused", extra={"event": "card_refused", "agent": agent, "reason": str(outcome)[:200]})
+                _offer(untold, _denial(agent, str(outcome), topics, clock))
         cards.clear()
 
     for delivery in batch:
         publication = delivery.publication
-        agent = AgentId(topics.id_of(publication.topic))
+        if (agent := _agent_of(publication, topics)) is None:
+            continue
         if publication.topic == topics.capability(agent) and publication.payload:
             cards.append((agent, publication.payload))
             continue
@@ -80,18 +92,46 @@ async def _take(registry: Registry, transport: Transport, batch: list[Delivery],
         if publication.topic == topics.capability(agent):
             await registry.leave(agent)
         else:
-            await _hear(registry, agent, publication)
+            await _hear(registry, agent, publication.payload)
     if cards:
         await admit()
 
 
-async def _hear(registry: Registry, agent: AgentId, publication: Publication) -> None:
+async def _hear(registry: Registry, agent: AgentId, payload: bytes) -> None:
     try:
-        await registry.hear_vitals(agent, publication.payload)
+        gone = decode_gone(payload)
+        for one in gone:
+            await registry.lost(one)
+        if not gone:
+            await registry.hear_vitals(agent, payload)
     except BadMessage as error:
-        log.info("vitals passed over: %s", error, extra={"agent": agent})
+        log.info("vitals refused", extra={"event": "vitals_refused", "agent": agent, "reason": str(error)[:200]})
 
 
-async def _tell(transport: Transport, agent: AgentId, refusal: BadCapability, topics: Topics, clock: Clock) -> None:
-    refused = Enforcement(at=clock.now(), decision="deny", gate="admission", agent=agent, reason=str(refusal)[:2_000])
-    await transport.publish(Publication(topic=topics.enforcement(), payload=encode(refused), qos=0))
+async def _tell(untold: asyncio.Queue[Publication], transport: Transport) -> None:
+    while True:
+        publication = await untold.get()
+        try:
+            await transport.publish(publication)
+        except FabricError as error:
+            log.warning("refusal not published", extra={"event": "refusal_not_published", "reason": str(error)[:200]})
+
+
+def _agent_of(publication: Publication, topics: Topics) -> AgentId | None:
+    """The id in the topic, or None where nobody may have it."""
+    try:
+        return AgentId(check_id(topics.id_of(publication.topic), what="agent"))
+    except ValueError:
+        return None
+
+
+def _denial(agent: AgentId, reason: str, topics: Topics, clock: Clock) -> Publication:
+    # the form of foa.policy.gate.Enforcement, which this folder may not import
+    event = {"v": 1, "at": clock.now(), "decision": "deny", "gate": "admission", "agent": agent, "reason": reason[:2_000]}
+    return Publication(topic=topics.enforcement(), payload=msgspec.json.encode(event))
+
+
+def _offer(queue: asyncio.Queue[Publication], publication: Publication) -> None:
+    if queue.full():
+        queue.get_nowait()
+    queue.put_nowait(publication)
