@@ -243,7 +243,8 @@ def _engine_of(url: URL, *, synchronous: str, busy_seconds: float) -> Engine:
         engine = create_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=url.get_backend_name() != "sqlite")
     except (NoSuchModuleError, ModuleNotFoundError, ArgumentError, TypeError) as error:
         raise BadInput(
-            f"the journal cannot be kept in {url.drivername!r}: use sqlite:///FILE, or install the driver"
+            f"the journal cannot be kept in {url.drivername!r}: use sqlite:///FILE, or install its driver "
+            "(psycopg[binary] for postgresql+psycopg)"
         ) from error
     if engine.dialect.is_async or engine.dialect.name not in ("sqlite", "postgresql"):
         raise BadInput(f"the journal's URL names {url.drivername!r}: use sqlite or postgresql with a synchronous driver")
