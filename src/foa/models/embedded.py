@@ -20,6 +20,10 @@ from foa.ports import ModelReply, ModelRequest
 
 log = logging.getLogger(__name__)
 
+#: Constrained, so small a model repeats itself until its tokens end: of 18 replies 13 fitted their schema, 18 with this
+#: penalty, in a third fewer tokens. Free text goes without: there it keeps the model from quoting its evidence.
+_WITH_SCHEMA = {"repeat_penalty": 1.1}
+
 
 class EmbeddedModel:
     """A small model in a child process, started at the first question and again if it died.
@@ -124,8 +128,15 @@ class EmbeddedModel:
         )
 
     def _connect(self, url: str, api_key: str) -> EndpointModel:
-        # the server queues what is over its slots; a second queue here keeps its prompt cache in order
-        return EndpointModel(url, self.name, api_key, drives_tools=False, at_once=self._options.parallel, proxied=False)
+        return EndpointModel(
+            url,
+            self.name,
+            api_key,
+            drives_tools=False,
+            at_once=self._options.parallel,
+            proxied=False,
+            with_schema=_WITH_SCHEMA,
+        )
 
     async def _close_endpoint(self) -> None:
         endpoint, self._endpoint = self._endpoint, None

@@ -11,8 +11,9 @@ pydantic-ai drives the loop, the tools, the repairs and the usage limits. The sc
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from pydantic_ai import Agent, ModelRetry, TextOutput, capture_run_messages
 from pydantic_ai.exceptions import AgentRunError, ModelAPIError, UsageLimitExceeded
@@ -36,7 +37,7 @@ _CHARACTERS_PER_TOKEN = 4  #: for servers that report no usage
 
 
 class EndpointModel:
-    """A language model behind an OpenAI-compatible address. Belongs to one event loop; close it with `aclose`."""
+    """A language model behind an OpenAI-compatible address. Belongs to one event loop; `async with` it, or `aclose` it."""
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class EndpointModel:
         attempts: int = 3,
         seconds: float = 300.0,
         proxied: bool = True,
+        with_schema: Mapping[str, object] | None = None,
     ) -> None:
         """Point at an endpoint; nothing is sent yet.
 
@@ -63,6 +65,7 @@ class EndpointModel:
             attempts: how often a request is sent where the server answers 429 or 5xx or cuts the connection.
             seconds: most that one request may take, whatever it asks for.
             proxied: obey the proxy settings of the environment; off for a loopback address.
+            with_schema: sent along, in the server's own words, with every request that has a schema.
 
         Raises:
             ValueError: not an http(s) address, no model name, or a number below 1.
@@ -74,6 +77,7 @@ class EndpointModel:
         self._name = name or model
         self._drives_tools = drives_tools
         self._seconds = seconds
+        self._with_schema = dict(with_schema or {})
         self._slots = asyncio.Semaphore(at_once)
         self._provider = connect(base_url, api_key, attempts=attempts, seconds=seconds, proxied=proxied)
         profile = OpenAIModelProfile(openai_chat_supports_max_completion_tokens=is_openai(base_url))
@@ -88,6 +92,12 @@ class EndpointModel:
     def drives_tools(self) -> bool:
         """As given: whether it can call tools by itself."""
         return self._drives_tools
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
     async def ask(self, request: ModelRequest) -> ModelReply:
         """Ask once; see `foa.ports.Model.ask`.
@@ -122,7 +132,7 @@ class EndpointModel:
             instructions=request.instructions or None,
             tools=wrap_tools(request.tools, run.tools) if self._drives_tools else (),
             retries={"output": MAX_REPAIRS, "tools": MAX_REPAIRS},
-            model_settings=_settings(request),
+            model_settings=_settings(request, self._with_schema),
             name="foa",
         )
         limits = UsageLimits(request_limit=request.calls, tool_calls_limit=4 * request.calls)
@@ -204,9 +214,9 @@ class _Run:
         return Spend(tokens_in=tokens_in, tokens_out=tokens_out, calls=self.usage.requests, seconds=seconds)
 
 
-def _settings(request: ModelRequest) -> OpenAIChatModelSettings:
+def _settings(request: ModelRequest, with_schema: Mapping[str, object]) -> OpenAIChatModelSettings:
     settings = OpenAIChatModelSettings(max_tokens=request.max_tokens, temperature=request.temperature)
     if request.schema is not None:
         shape = {"name": "reply", "schema": dict(request.schema), "strict": True}
-        settings["extra_body"] = {"response_format": {"type": "json_schema", "json_schema": shape}}
+        settings["extra_body"] = {**with_schema, "response_format": {"type": "json_schema", "json_schema": shape}}
     return settings

@@ -4,9 +4,10 @@ import asyncio
 import hashlib
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
-from pydantic_ai.embeddings.openai import OpenAIEmbeddingModel, OpenAIEmbeddingSettings
-from pydantic_ai.exceptions import AgentRunError, ModelAPIError
+from openai import APIConnectionError, APIStatusError
+from pydantic_ai.exceptions import ModelHTTPError
 
 from foa.errors import ModelUnreachable
 from foa.models import faults
@@ -15,6 +16,15 @@ from foa.models.vectors import MAX_TEXT, empty_vector, unit_rows
 from foa.values.vcv import Matrix
 
 _BATCH = 64  #: texts in one request
+
+
+class _Embedding(msgspec.Struct, frozen=True):
+    index: int
+    embedding: list[float]
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    data: list[_Embedding]
 
 
 class EndpointEmbedder:
@@ -59,7 +69,6 @@ class EndpointEmbedder:
         self._seconds = seconds
         self._slots = asyncio.Semaphore(at_once)
         self._provider = connect(base_url, api_key, attempts=attempts, seconds=seconds, proxied=proxied)
-        self._model = OpenAIEmbeddingModel(model, provider=self._provider)
 
     @property
     def id(self) -> str:
@@ -98,26 +107,31 @@ class EndpointEmbedder:
         await self._provider.client.close()
 
     async def _request(self, texts: Sequence[str]) -> Matrix:
-        settings = OpenAIEmbeddingSettings(extra_body={"encoding_format": "float"})
+        embeddings = self._provider.client.embeddings.with_raw_response
         try:
-            result = await self._model.embed(texts, input_type="document", settings=settings)
-        except ModelAPIError as error:
-            raise ModelUnreachable(faults.explain(error, url=self.base_url, model=self._model_id)) from error
-        except (AgentRunError, ValueError) as error:
-            raise self._unusable(f"not OpenAI's format: {error}") from error
-        return self._checked(result.embeddings, len(texts))
+            response = await embeddings.create(model=self._model_id, input=list(texts), encoding_format="float")
+        except APIStatusError as error:
+            refusal = ModelHTTPError(error.status_code, self._model_id, error.body)
+            raise ModelUnreachable(faults.explain(refusal, url=self.base_url, model=self._model_id)) from error
+        except APIConnectionError as error:
+            raise ModelUnreachable(faults.unreachable(self.base_url, self._model_id, why=error.message)) from error
+        try:
+            answer = msgspec.json.decode(response.content, type=_Answer)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise self._unusable(f"not in OpenAI's format: {error}") from error
+        return self._checked(answer.data, len(texts))
 
-    def _checked(self, vectors: Sequence[Sequence[float]], expected: int) -> Matrix:
-        if len(vectors) != expected:
-            raise self._unusable(f"{len(vectors)} vectors for {expected} texts")
-        if any(len(vector) < self._dimension for vector in vectors):
+    def _checked(self, data: Sequence[_Embedding], expected: int) -> Matrix:
+        if sorted(item.index for item in data) != list(range(expected)):
+            raise self._unusable(f"{len(data)} vectors for {expected} texts")
+        if any(len(item.embedding) < self._dimension for item in data):
             raise self._unusable(f"vectors shorter than the {self._dimension} wanted")
-        try:
-            rows = np.array([vector[: self._dimension] for vector in vectors], dtype=np.float32)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise self._unusable(f"not numbers: {error}") from error
+        rows = np.empty((expected, self._dimension), dtype=np.float32)
+        with np.errstate(over="ignore"):
+            for item in data:
+                rows[item.index] = item.embedding[: self._dimension]
         if not np.isfinite(rows).all() or not rows.any(axis=1).all():
-            raise self._unusable("a vector of zeros, or with something not finite")
+            raise self._unusable("a vector of zeros, or with a number too large")
         return unit_rows(rows)
 
     def _unusable(self, why: str) -> ModelUnreachable:

@@ -65,12 +65,14 @@ class CachedEmbedder:
         Raises:
             ModelUnreachable: the inner embedder's endpoint does not answer.
         """
-        new = list(dict.fromkeys(text for text in texts if text not in self._known))
-        fresh = dict(zip(new, await self._inner.embed(new), strict=True)) if new else {}
+        # taken before the await: another caller may push a known text out meanwhile
+        found = {text: self._known[text] for text in texts if text in self._known}
+        new = list(dict.fromkeys(text for text in texts if text not in found))
+        if new:
+            found |= zip(new, await self._inner.embed(new), strict=True)
         rows = np.empty((len(texts), self.dimension), dtype=np.float32)
         for row, text in enumerate(texts):
-            # a known text may have been dropped while others waited for theirs, so it is looked up before the cache grows
-            rows[row] = self._known[text] if text in self._known else fresh[text]
+            rows[row] = found[text]
         self._remember(texts, rows)
         return rows
 
