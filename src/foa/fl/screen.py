@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from foa.errors import BadInput
+from foa.fl.aggregate.heterofl import check_part
 from foa.fl.aggregate.update import Arrays, Update, differences
 from foa.values.ids import AgentId
 
@@ -44,8 +45,8 @@ def screen(base: Arrays, updates: Sequence[Update], *, same_shapes: bool = True)
         try:
             if same_shapes:
                 differences(base, (update,))
-            elif not all(np.isfinite(array).all() for array in update.arrays.values()):
-                raise BadInput(f"the update of {update.client} holds numbers that are not finite")
+            else:
+                check_part(update, base)
             usable.append(update)
         except BadInput as error:
             suspects[update.client] = str(error)

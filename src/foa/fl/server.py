@@ -48,6 +48,7 @@ class ServerAgent:
         k: int,
         rounds: int,
         policy: str = "",
+        fairness: bool = True,
         seed: int = 0,
         limits: GuardLimits | None = None,
         log: Callable[[GuardEntry], None] | None = None,
@@ -61,15 +62,17 @@ class ServerAgent:
             k: clients a round that the run was planned with; the rule keeps to it.
             rounds: planned in all.
             policy: the owner's wishes in plain words, shown to the model; at most 1,000 characters are.
+            fairness: keep seats for those owed turns; off for a plain baseline.
             seed: of every draw; one seed and one memory give one choice.
             limits: patience with the model.
             log: gets every decision's record.
         """
         self._guard = Guard(model, clock, limits=limits, log=log)
-        self._bounds = bounds
+        self.bounds = bounds
         self._k = k
         self._rounds = rounds
         self._policy = policy[:1_000]
+        self._fairness = fairness
         self._seed = seed
 
     async def choose(
@@ -95,7 +98,7 @@ class ServerAgent:
         # order must say nothing, to a rule that breaks ties by it or to a model
         shuffled = self._rng(memory, 1).permutation(sorted(present))
         candidates = [memory.candidate(AgentId(str(client)), hour=hour) for client in shuffled]
-        bounds = self._bounds.alive(len(candidates))
+        bounds = self.bounds.alive(len(candidates))
         decided = await self._guard.decide(
             self._request(memory, candidates, records, bounds, hour),
             who=f"server/round-{memory.round + 1}",
@@ -117,7 +120,10 @@ class ServerAgent:
         return rule_plan(bounds, previous, k=self._k, durations=durations, suspects=suspects)
 
     def _clients(self, plan: RoundPlan, memory: Memory, candidates: Sequence[Candidate]) -> tuple[AgentId, ...]:
-        rule = covering(fair(SELECTORS[plan.selector])) if _mixed(candidates) else fair(SELECTORS[plan.selector])
+        rule = SELECTORS[plan.selector]
+        if self._fairness:
+            rule = fair(rule)
+            rule = covering(rule) if _mixed(candidates) else rule
         ask = Ask(
             k=plan.k,
             round=memory.round + 1,

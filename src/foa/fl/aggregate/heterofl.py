@@ -43,8 +43,8 @@ def heterofl(base: Arrays, updates: Sequence[Update]) -> dict[str, NDArray[np.fl
     total = {name: np.zeros(array.shape) for name, array in base.items()}
     weight = {name: np.zeros(array.shape) for name, array in base.items()}
     for update in ordered(updates):
+        check_part(update, base)
         for name, array in update.arrays.items():
-            _check_part(update, name, array, base)
             window = tuple(slice(0, size) for size in array.shape)
             total[name][window] += max(1, update.samples) * array
             weight[name][window] += max(1, update.samples)
@@ -54,15 +54,17 @@ def heterofl(base: Arrays, updates: Sequence[Update]) -> dict[str, NDArray[np.fl
     }
 
 
-def _check_part(update: Update, name: str, array: NDArray[np.floating], base: Arrays) -> None:
-    whole = base.get(name)
-    if (
-        whole is None
-        or array.ndim != whole.ndim
-        or any(part > size for part, size in zip(array.shape, whole.shape, strict=True))
-    ):
-        raise BadInput(
-            f"the update of {update.client} holds {name!r} in a shape that is no part of the model: screen it out"
-        )
-    if not np.isfinite(array).all():
-        raise BadInput(f"the update of {update.client} holds numbers that are not finite: screen it out")
+def check_part(update: Update, base: Arrays) -> None:
+    """Let an update pass that is a part of the model.
+
+    Raises:
+        BadInput: it holds an array the model lacks, one that is wider, or numbers that are not finite.
+    """
+    for name, array in update.arrays.items():
+        whole = base.get(name)
+        if whole is None or array.ndim != whole.ndim or any(a > b for a, b in zip(array.shape, whole.shape, strict=True)):
+            raise BadInput(
+                f"the update of {update.client} holds {name!r} in a shape that is no part of the model: screen it out"
+            )
+        if not np.isfinite(array).all():
+            raise BadInput(f"the update of {update.client} holds numbers that are not finite: screen it out")

@@ -1,0 +1,76 @@
+"""The `fl` block of a VCV: what an agent says of itself as a training client. Also the payload of its presence on a run.
+
+Whatever could tell about single records is coarse on purpose: sample counts and ε go out in buckets.
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+
+from foa.errors import BadMessage
+from foa.values.ids import AgentId, WireId
+from foa.values.resources import Name
+
+MAX_BLOCK_BYTES = 4_096
+
+_Share = Annotated[float, msgspec.Meta(gt=0.0, le=1.0)]
+_Amount = Annotated[float, msgspec.Meta(ge=0.0, le=1e9)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlBlock:
+    """A training client in its own words; bounded, and believed only as far as it is audited."""
+
+    agent: WireId
+    tasks: Annotated[tuple[Name, ...], msgspec.Meta(max_length=16)] = ()  #: purposes it trains for; empty: any
+    samples: Annotated[int, msgspec.Meta(ge=1, le=10**9)] = 1  #: records, rounded by `bucketed_samples`
+    width: _Share = 1.0  #: widest share of a model it can train
+    seconds_a_round: _Amount = 1.0  #: its estimate
+    joules_a_round: _Amount = 0.0
+    epsilon: _Amount | None = None  #: privacy budget; None: it does not train with differential privacy
+    epsilon_left: _Amount | None = None  #: of it, in steps of ½
+    usd_a_round: _Amount = 0.0  #: reserve price
+    hour: Annotated[int, msgspec.Meta(ge=0, le=23)] = 12  #: of its day
+
+    @property
+    def id(self) -> AgentId:
+        """Its agent id."""
+        return AgentId(self.agent)
+
+
+def bucketed_samples(count: int) -> int:
+    """A record count as it may be told: rounded to the nearest power of √2."""
+    return max(1, round(2 ** (round(2 * math.log2(max(1, count))) / 2)))
+
+
+def node_id(agent: AgentId) -> int:
+    """The number that Flower calls this agent by: stable, positive, under 2⁶³."""
+    return int.from_bytes(hashlib.sha256(agent.encode()).digest()[:8]) >> 2 or 1
+
+
+def decode_block(payload: bytes) -> FlBlock:
+    """A block off the wire.
+
+    Raises:
+        BadMessage: too long, not JSON, or a field out of bounds.
+    """
+    if len(payload) > MAX_BLOCK_BYTES:
+        raise BadMessage(f"an fl block of {len(payload):,} bytes is over {MAX_BLOCK_BYTES:,}")
+    try:
+        return msgspec.json.decode(payload, type=FlBlock)
+    except (msgspec.ValidationError, msgspec.DecodeError, RecursionError) as error:
+        raise BadMessage(f"not a usable fl block: {error}") from error
+
+
+def block_of(agent: AgentId, fl: Mapping[str, object] | None) -> FlBlock | None:
+    """The block inside a VCV; None where the agent is no training client or its block is not usable."""
+    if fl is None:
+        return None
+    try:
+        return msgspec.convert({**fl, "agent": agent}, type=FlBlock)
+    except msgspec.ValidationError:
+        return None

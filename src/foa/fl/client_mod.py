@@ -1,0 +1,104 @@
+"""A guardian in front of an ordinary Flower ClientApp, as a mod: the app stays as it is. Needs the extra `fl`.
+
+    app = ClientApp(mods=[guardian_mod(site)])
+
+A train message is audited, answered with no, or trained on terms the guardian allows; the debit is on disk before the app
+runs, and the reply is on disk before it is sent.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from flwr.app import ConfigRecord, Context, Message
+from flwr.clientapp.typing import ClientAppCallable, Mod
+
+from foa.errors import BadMessage, FabricError
+from foa.fl.flower import REFUSED, REFUSED_DEGRADED, failure, pack_content, unpack_content
+from foa.fl.guardian import Accept, Condition, Counter, Guardian, Refuse, Terms, TrainAsk, Verdict
+from foa.fl.terms import RECORD, Told, read_ask, write_told
+from foa.ports import Clock
+
+
+def _nothing() -> dict[str, str]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """What stands behind a client app: its guardian and how its device is."""
+
+    guardian: Guardian
+    condition: Callable[[], Condition]  #: how the device is now
+    clock: Clock
+    consider: Callable[[TrainAsk, Condition], Verdict] | None = None  #: asks a model too; None: the rules alone
+    #: a field of `Terms` → the key by which the app reads it from its `config` record, e.g. {"epochs": "local-epochs"}
+    keys: Mapping[str, str] = field(default_factory=_nothing)
+    config_record: str = "config"  #: the app's own record
+
+
+def guardian_mod(site: Site) -> Mod:
+    """The mod. Messages without a `foa` record (another server's) are refused if the site insists on noise."""
+
+    def guard(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+        if message.metadata.message_type != "train":
+            return call_next(message, context)
+        if RECORD not in message.content.config_records:
+            if site.guardian.limits.noise_min > 0:
+                return failure(message, REFUSED, "no terms were given and this site trains with noise only")
+            return call_next(message, context)
+        try:
+            ask = read_ask(message.content.config_records[RECORD])
+            return _answer(site, ask, message, context, call_next)
+        except BadMessage as error:
+            return failure(message, REFUSED, str(error))
+        except FabricError as error:
+            # the ledger said no, or could not write: nothing was trained
+            return failure(message, REFUSED_DEGRADED, str(error))
+
+    return guard
+
+
+def _answer(site: Site, ask: TrainAsk, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+    ledger = site.guardian.ledger
+    kept = None if ledger is None else ledger.find(ask.key)
+    if kept is not None:
+        return Message(unpack_content(kept), reply_to=message)
+    condition = site.condition()
+    verdict = (site.consider or site.guardian.consider)(ask, condition)
+    if isinstance(verdict, Refuse):
+        return failure(message, REFUSED_DEGRADED if verdict.degraded else REFUSED, verdict.reason)
+    site.guardian.commit(ask, verdict.terms, condition, at=site.clock.now())
+    _put_terms(site, message, verdict.terms)
+    began = site.clock.monotonic()
+    reply = call_next(message, context)
+    if reply.has_error():
+        return reply
+    told = _told(site, verdict, site.clock.monotonic() - began)
+    reply.content[RECORD] = ConfigRecord(write_told(told))  # type: ignore[arg-type]
+    if ledger is not None and verdict.terms.noise_multiplier > 0:
+        ledger.keep(ask.key, pack_content(reply.content))
+    return reply
+
+
+def _put_terms(site: Site, message: Message, terms: Terms) -> None:
+    """Write the terms where the app reads its configuration."""
+    config = message.content.config_records.get(site.config_record)
+    for name, key in site.keys.items():
+        if config is not None:
+            config[key] = getattr(terms, name)
+
+
+def _told(site: Site, verdict: Accept | Counter, seconds: float) -> Told:
+    epsilon = site.guardian.epsilon_told()
+    terms = verdict.terms
+    return Told(
+        countered=isinstance(verdict, Counter),
+        reasons="; ".join(verdict.reasons)[:400] if isinstance(verdict, Counter) else "",
+        seconds=seconds,
+        noise_multiplier=terms.noise_multiplier,
+        steps=terms.steps,
+        epochs=terms.epochs,
+        width=terms.width,
+        epsilon_budget=-1.0 if epsilon is None else epsilon[0],
+        epsilon_left=-1.0 if epsilon is None else epsilon[1],
+    )

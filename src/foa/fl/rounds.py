@@ -1,0 +1,58 @@
+"""What one round of a run was: the row that live output, report, journal and later decisions all read."""
+
+from dataclasses import dataclass
+
+from foa.fl.plans import RoundPlan
+from foa.fl.terms import Told
+from foa.fl.view import RoundRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientRow:
+    """One chosen client in one round."""
+
+    client: str
+    kind: str  #: trained · refused · lost · screened
+    reason: str = ""  #: why not, or why on other terms
+    seconds: float = 0.0
+    samples: int = 0
+    told: Told | None = None
+    usd: float = 0.0  #: paid
+    credit: float | None = None  #: its share of what the round gained
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundRow:
+    """One round."""
+
+    round: int
+    plan: RoundPlan
+    verdict: str  #: of the guard: accepted · limited · fallback
+    faults: tuple[str, ...]  #: what was wrong with the model's proposal
+    model: str  #: that proposed; empty: the rule decided
+    decision_seconds: float
+    tokens: int  #: spent on the decision
+    clients: tuple[ClientRow, ...]
+    seconds: float  #: of training, as seen by the server
+    loss: float | None  #: of the new model on the server's data, where it has some
+    taken: bool  #: False: the new model was worse by far, the last one stays
+    drift: bool = False
+    accuracy: float | None = None  #: mean over clients, each counting alike
+    worst10: float | None = None  #: mean over the worst-served tenth of clients, one at least
+    accuracies: tuple[tuple[str, float], ...] = ()  #: by client
+
+    def record(self) -> RoundRecord:
+        """The round as later decisions see it."""
+        kinds = [client.kind for client in self.clients]
+        return RoundRecord(
+            round=self.round,
+            selector=self.plan.selector,
+            k=self.plan.k,
+            trained=kinds.count("trained"),
+            refused=kinds.count("refused"),
+            lost=kinds.count("lost"),
+            seconds=self.seconds,
+            loss=self.loss,
+            worst=self.worst10,
+            suspects=kinds.count("screened"),
+        )

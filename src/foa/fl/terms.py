@@ -1,0 +1,109 @@
+"""The record in which server and guardian speak of terms, beside whatever a user's app puts into a message. Plain values.
+
+Server to site: the ask. Site to server: what it did and why, with ε in coarse steps.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from foa.errors import BadMessage
+from foa.fl.guardian import Terms, TrainAsk
+
+RECORD = "foa"  #: name of the record in a Flower message
+
+Scalar = int | float | str | bool
+
+
+def write_ask(ask: TrainAsk) -> dict[str, Scalar]:
+    """An ask as flat values."""
+    terms = ask.terms
+    return {
+        "run": ask.run,
+        "round": ask.round,
+        "purpose": ask.purpose,
+        "deadline-seconds": float(ask.deadline_seconds),
+        "cohort": ask.cohort,
+        "epochs": terms.epochs,
+        "steps": terms.steps,
+        "width": float(terms.width),
+        "batch": terms.batch,
+        "noise-multiplier": float(terms.noise_multiplier),
+        "clip": float(terms.clip),
+    }
+
+
+def read_ask(values: Mapping[str, object]) -> TrainAsk:
+    """The ask in a message. Whether its numbers make sense is for the guardian's audit.
+
+    Raises:
+        BadMessage: a value is missing or of another type.
+    """
+    try:
+        return TrainAsk(
+            run=_text(values, "run"),
+            round=_whole(values, "round"),
+            purpose=_text(values, "purpose"),
+            deadline_seconds=_number(values, "deadline-seconds"),
+            cohort=_whole(values, "cohort"),
+            terms=Terms(
+                epochs=_whole(values, "epochs"),
+                steps=_whole(values, "steps"),
+                width=_number(values, "width"),
+                batch=_whole(values, "batch"),
+                noise_multiplier=_number(values, "noise-multiplier"),
+                clip=_number(values, "clip"),
+            ),
+        )
+    except KeyError as error:
+        raise BadMessage(f"the server's terms lack {error}") from error
+
+
+def _text(values: Mapping[str, object], key: str) -> str:
+    found = values[key]
+    if not isinstance(found, str) or len(found) > 500:
+        raise BadMessage(f"{key} in the server's terms is no short text")
+    return found
+
+
+def _whole(values: Mapping[str, object], key: str) -> int:
+    found = values[key]
+    if isinstance(found, bool) or not isinstance(found, int) or abs(found) > 10**9:
+        raise BadMessage(f"{key} in the server's terms is no whole number of a usable size")
+    return found
+
+
+def _number(values: Mapping[str, object], key: str) -> float:
+    found = values[key]
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        raise BadMessage(f"{key} in the server's terms is no number")
+    return float(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a guardian says about the round it took part in."""
+
+    countered: bool  #: it trained on other terms than asked
+    reasons: str  #: why, for people
+    seconds: float  #: of training
+    noise_multiplier: float
+    steps: int
+    epochs: int
+    width: float
+    epsilon_budget: float  #: −1: it keeps no ledger
+    epsilon_left: float  #: in steps of ½; −1: it keeps no ledger
+
+
+def write_told(told: Told) -> dict[str, Scalar]:
+    """What is told, as flat values."""
+    return {key.replace("_", "-"): value for key, value in msgspec.to_builtins(told).items()}
+
+
+def read_told(values: Mapping[str, object]) -> Told | None:
+    """What a site told; None where it is not usable, for it is only for the record."""
+    try:
+        return msgspec.convert({key.replace("-", "_"): value for key, value in values.items()}, type=Told)
+    except msgspec.ValidationError:
+        return None
