@@ -16,10 +16,12 @@ from foa.exchange import Exchange
 from foa.job import Job
 from foa.messages import Drafted, DraftRequest, Join, Joined, Propose, Proposed, Refused, Reply, Stop, decode, encode
 from foa.ports import Transport
-from foa.values.budget import Spend
+from foa.values.budget import Budget, Spend
 from foa.values.ids import AgentId
 from foa.values.publication import Publication
 
+#: What a reply costs that only says yes.
+NOTHING = Budget(usd=0.0, tokens=0, calls=0, seconds=0.0)
 #: How much longer Agent-0 waits than the agent was given, so that a reply at the last moment still counts, seconds.
 GRACE_SECONDS = 1.0
 
@@ -47,7 +49,14 @@ class Calls:
 
     @asynccontextmanager
     async def ask(
-        self, job: Job, agent: AgentId, request: Propose | DraftRequest | Join, *, key: str, seconds: float
+        self,
+        job: Job,
+        agent: AgentId,
+        request: Propose | DraftRequest | Join,
+        *,
+        key: str,
+        seconds: float,
+        paid: bool = False,
     ) -> AsyncGenerator[Answered]:
         """Ask one agent; inside the block its reply is there but not acknowledged.
 
@@ -57,13 +66,14 @@ class Calls:
             request: the message; its `budget` is what is reserved.
             key: deduplication key: the same key again gets the stored reply and costs nothing.
             seconds: how long the agent has.
+            paid: the request's budget is reserved by the caller, and the reply itself costs nothing.
 
         Raises:
             AgentLost: silence until the deadline, its last will, or a reply that is not usable.
             AgentRefused: it declined.
             BudgetExceeded: the job cannot pay for it; nothing was sent.
         """
-        reservation = job.account.reserve(request.budget)
+        reservation = job.account.reserve(NOTHING if paid else request.budget)
         spend = Spend()
         try:
             reply, acknowledge = await self._reply(job, agent, encode(request), key=key, seconds=seconds)

@@ -21,7 +21,7 @@ from foa.phases.assign import Staffed, staff
 from foa.phases.cluster import group_drafts
 from foa.phases.decompose import Kept, gather_proposals, make_plan
 from foa.phases.draft import gather_drafts
-from foa.phases.refine import Refined, alone, refine
+from foa.phases.refine import Refined, refine
 from foa.phases.report import failed, report
 from foa.phases.synthesise import synthesise
 from foa.plan.validate import predecessors
@@ -205,27 +205,25 @@ class Orchestrator:
         clusters = await job.steps.once(f"cluster/{subtask.id}", tuple[tuple[str, ...], ...], group_now)
         job.events.tell(events.Clustered(at=job.clock.now(), subtask=subtask.id, clusters=clusters))
         by_agent = {kept.agent: kept for kept in drafts}
-        budget = job.account.share(open_nodes * len(drafts), seconds=job.parameters.refine_timeout)
+        weights = self._weights(job, by_agent)
 
         async def run_cluster(number: int, members: tuple[str, ...]) -> Refined:
             cluster = ClusterId(f"{job.id}.{subtask.id}.c{number}")
             theirs = {AgentId(m): by_agent[AgentId(m)] for m in members}
-
-            async def hold() -> Done[Refined]:
-                if len(theirs) == 1 or job.parameters.refine_rounds == 0:
-                    return alone(cluster, subtask, next(iter(theirs.values())))
-                return await refine(
+            refined = await job.steps.once(
+                f"refine/{cluster}",
+                Refined,
+                lambda: refine(
                     job,
                     self.calls,
                     self.transport,
                     cluster=cluster,
                     subtask=subtask,
                     drafts=theirs,
-                    weights=self._weights(job, theirs),
-                    budget=budget,
-                )
-
-            refined = await job.steps.once(f"refine/{cluster}", Refined, hold)
+                    weights=weights,
+                    parts=open_nodes * len(drafts),
+                ),
+            )
             reached.clusters.append(refined.view)
             job.events.tell(events.ClusterDone(at=job.clock.now(), cluster=refined.view))
             return refined

@@ -5,12 +5,13 @@
     members ◄─ RoundPost × rounds ─► members
     member  ── TaskComplete ─► channel      (the one that all members compute as the representative)
 
-Whatever members do, it ends: after k rounds by their own count, or at the deadline by Agent-0's, which then takes the
-representative of the posts it heard itself.
+Whatever members do, it ends: after k rounds by their own count, or, when the channel falls silent or the deadline comes, by
+Agent-0's, which then takes the representative of the posts it heard itself.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import cast
 
 import msgspec
@@ -40,20 +41,21 @@ class Refined(msgspec.Struct, frozen=True, kw_only=True):
     confidence: float
 
 
-class Posts:
-    """What Agent-0 heard on one channel: each member's latest voice, and what its rounds cost."""
+@dataclass(slots=True, kw_only=True)
+class Cluster:
+    """One cluster at work: who is in it, and what Agent-0 heard on its channel."""
 
-    def __init__(self, cluster: ClusterId, members: Sequence[str], drafts: Mapping[AgentId, AgentDraft]) -> None:
-        self.cluster = cluster
-        self.members = frozenset(members)
-        self.drafts: dict[AgentId, Draft] = {AgentId(m): drafts[AgentId(m)].draft for m in members}
-        self.rounds: dict[AgentId, int] = {}
-        self.spends: dict[AgentId, Spend] = {}
+    id: ClusterId
+    subtask: Subtask
+    weights: Mapping[AgentId, float]  #: reputation, 0 to 1
+    drafts: dict[AgentId, Draft]  #: the last of each member
+    rounds: dict[AgentId, int] = field(default_factory=dict[AgentId, int])  #: the last round each posted in
+    spends: dict[AgentId, Spend] = field(default_factory=dict[AgentId, Spend])  #: as each says
 
     def hear(self, post: RoundPost) -> bool:
         """Take a post; False where it has no voice here or repeats a round."""
         agent = AgentId(post.agent)
-        if post.cluster != self.cluster or agent not in self.members or post.round <= self.rounds.get(agent, 0):
+        if post.cluster != self.id or agent not in self.drafts or post.round <= self.rounds.get(agent, 0):
             return False
         self.rounds[agent] = post.round
         self.spends[agent] = self.spends.get(agent, Spend()) + post.spend
@@ -61,13 +63,30 @@ class Posts:
             self.drafts[agent] = post.draft
         return True
 
+    def ended(self, complete: TaskComplete | None = None) -> Refined:
+        """How it ended: by TASK_COMPLETE, or without, by the members' own function over what was heard."""
+        if complete is None:
+            chosen = representative(self.drafts, self.weights)
+            draft, rounds, heard = self.drafts[chosen], max(self.rounds.values(), default=0), sorted(self.rounds)
+            return self._refined(chosen, draft, draft.confidence, rounds, heard, consensus=len(self.drafts) == 1)
+        heard = [agent for agent in complete.heard if agent in self.drafts]
+        return self._refined(
+            complete.agent, complete.draft, complete.confidence, complete.rounds, heard, consensus=complete.consensus
+        )
 
-def alone(cluster: ClusterId, subtask: Subtask, kept: AgentDraft) -> Done[Refined]:
-    """A cluster of one has nobody to refine with: its draft stands."""
-    view = ClusterView(
-        id=cluster, subtask=subtask.id, members=(kept.agent,), rounds=0, consensus=True, representative=kept.agent
-    )
-    return Done(value=Refined(view=view, draft=kept.draft, confidence=kept.draft.confidence))
+    def _refined(
+        self, chosen: str, draft: Draft, confidence: float, rounds: int, heard: Iterable[str], *, consensus: bool
+    ) -> Refined:
+        view = ClusterView(
+            id=self.id,
+            subtask=self.subtask.id,
+            members=tuple(sorted(self.drafts)),
+            rounds=rounds,
+            consensus=consensus,
+            representative=chosen,
+            heard=tuple(heard),
+        )
+        return Refined(view=view, draft=draft, confidence=confidence)
 
 
 async def refine(
@@ -79,9 +98,9 @@ async def refine(
     subtask: Subtask,
     drafts: Mapping[AgentId, AgentDraft],
     weights: Mapping[AgentId, float],
-    budget: Budget,
+    parts: int,
 ) -> Done[Refined]:
-    """Hold the rounds of one cluster of two or more.
+    """Hold the rounds of one cluster; a cluster of one has nobody to refine with, its draft stands.
 
     Args:
         job: the running job.
@@ -89,135 +108,113 @@ async def refine(
         transport: for the channel.
         cluster: its id; the channel is named for it.
         subtask: what is being refined.
-        drafts: the members' drafts.
+        drafts: the members' drafts, at least one.
         weights: the members' reputations, 0 to 1.
-        budget: what each member may spend on all rounds together.
+        parts: into how many shares the free budget is divided; each member may spend one on all its rounds.
 
     Returns:
-        The representative draft, and what the rounds cost. Never an error: with nobody left the best draft stands.
+        The representative draft, and what the rounds cost. Never an error: where no rounds can be held, or nobody is left,
+        the best draft stands, and it is said.
     """
+    at_work = Cluster(
+        id=cluster, subtask=subtask, weights=weights, drafts={agent: kept.draft for agent, kept in drafts.items()}
+    )
+    if len(drafts) == 1 or job.parameters.refine_rounds == 0:
+        return Done(value=at_work.ended())
     seconds = min(job.parameters.refine_timeout, job.seconds_left)
-    channel = Filter(topic_filter=job.topics.channel(cluster))
-    async with transport.subscribe(channel) as inbox:
-        there = await _join(job, calls, cluster, subtask, drafts, weights, budget, seconds)
+    try:
+        budget = job.account.share(parts, seconds=seconds)
+        held = {agent: job.account.reserve(budget) for agent in drafts}
+    except BudgetExceeded as short:
+        job.fell_back(f"cluster {cluster} does not refine, its best draft stands: {short}")
+        return Done(value=at_work.ended())
+    try:
+        ended = await _hold(job, calls, transport, at_work, budget, seconds)
+    finally:
+        settled = {agent: job.account.settle(hold, at_work.spends.get(agent, Spend())) for agent, hold in held.items()}
+    for agent, one in settled.items():
+        if one.over:
+            job.fell_back(f"{agent} billed more than it was given for {cluster}: {one.over}; the rest is not paid")
+    return Done(value=ended, spends={agent: one.charged for agent, one in settled.items()})
+
+
+async def _hold(job: Job, calls: Calls, transport: Transport, cluster: Cluster, budget: Budget, seconds: float) -> Refined:
+    channel = job.topics.channel(cluster.id)
+    async with transport.subscribe(Filter(topic_filter=channel)) as inbox:
+        there = await _join(job, calls, cluster, budget, seconds)
         if len(there) < 2:
-            return _stand_in(job, cluster, subtask, drafts, weights, Posts(cluster, sorted(drafts), drafts))
-        await transport.publish(
-            Publication(topic=channel.topic_filter, payload=encode(Begin(cluster=cluster, members=tuple(there))))
-        )
-        posts = Posts(cluster, there, drafts)
+            job.fell_back(f"cluster {cluster.id} does not refine, its best draft stands: fewer than two members joined")
+            return cluster.ended()
+        begin = Begin(cluster=cluster.id, members=tuple(there))
+        await transport.publish(Publication(topic=channel, payload=encode(begin)))
         try:
             async with asyncio.timeout(seconds):
-                complete = await _listen(job, inbox, posts)
+                return cluster.ended(await _listen(job, inbox, cluster))
         except TimeoutError:
-            job.fell_back(f"cluster {cluster} did not finish in {seconds:.0f} s: its best draft stands")
-            return _stand_in(job, cluster, subtask, drafts, weights, posts)
-    return _completed(subtask, posts, complete)
+            job.fell_back(f"cluster {cluster.id} did not finish in its time: its best draft stands")
+            return cluster.ended()
 
 
-async def _join(
-    job: Job,
-    calls: Calls,
-    cluster: ClusterId,
-    subtask: Subtask,
-    drafts: Mapping[AgentId, AgentDraft],
-    weights: Mapping[AgentId, float],
-    budget: Budget,
-    seconds: float,
-) -> list[str]:
-    members = tuple(Member(agent=agent, weight=min(1.0, max(0.0, weights[agent]))) for agent in sorted(drafts))
+async def _join(job: Job, calls: Calls, cluster: Cluster, budget: Budget, seconds: float) -> list[str]:
+    parameters, subtask = job.parameters, cluster.subtask
+    members = tuple(
+        Member(agent=agent, weight=min(1.0, max(0.0, cluster.weights.get(agent, 0.5)))) for agent in sorted(cluster.drafts)
+    )
+    wait = min(parameters.round_seconds, seconds)
     there: list[str] = []
 
     async def ask(agent: AgentId) -> None:
         request = Join(
             job=job.id,
             subtask=subtask.id,
-            cluster=cluster,
+            cluster=cluster.id,
             text=subtask.text,
             members=members,
-            rounds=job.parameters.refine_rounds,
-            round_seconds=min(job.parameters.round_seconds, seconds),
-            quorum=job.parameters.quorum,
-            gain=job.parameters.gain,
+            rounds=parameters.refine_rounds,
+            round_seconds=wait,
+            quorum=parameters.quorum,
+            gain=parameters.gain,
             policies=subtask.policies,
-            draft=drafts[agent].draft,
+            draft=cluster.drafts[agent],
             budget=budget,
         )
         try:
-            wait = min(job.parameters.round_seconds, seconds)
-            async with calls.ask(job, agent, request, key=f"{cluster}/join", seconds=wait) as answered:
+            async with calls.ask(job, agent, request, key=f"{cluster.id}/join", seconds=wait, paid=True) as answered:
                 if isinstance(answered.body, Joined):
                     there.append(agent)
         except (AgentLost, AgentRefused) as loss:
             job.lose(agent, loss.reason, subtask=subtask.id)
-        except BudgetExceeded as short:
-            job.fell_back(f"{agent} does not refine {subtask.id}: {short}")
 
     async with asyncio.TaskGroup() as group:
-        for agent in sorted(drafts):
-            group.create_task(ask(agent), name=f"join[{cluster},{agent}]")
+        for agent in sorted(cluster.drafts):
+            group.create_task(ask(agent), name=f"join[{cluster.id},{agent}]")
     return sorted(there)
 
 
-async def _listen(job: Job, inbox: AsyncIterator[Delivery], posts: Posts) -> TaskComplete:
-    """Hear the channel until a member of it says TASK_COMPLETE; what is not usable is passed over."""
-    async for delivery in inbox:
+async def _listen(job: Job, inbox: AsyncIterator[Delivery], cluster: Cluster) -> TaskComplete:
+    """Hear the channel until a member says TASK_COMPLETE; what is not usable is passed over.
+
+    Raises:
+        TimeoutError: nothing was heard for two rounds' time: nobody is there any more.
+    """
+    while True:
+        async with asyncio.timeout(2 * job.parameters.round_seconds):
+            delivery = await anext(inbox)
         await delivery.acknowledge()
         try:
             message = decode(delivery.publication.payload, _CHANNEL)
         except BadMessage as error:
-            job.fell_back(f"cluster {posts.cluster}: a message was passed over: {error}")
+            job.fell_back(f"cluster {cluster.id}: a message was passed over: {error}")
             continue
         match message:
-            case RoundPost() if posts.hear(message):
-                job.events.tell(
-                    events.RoundPosted(
-                        at=job.clock.now(),
-                        cluster=posts.cluster,
-                        agent=message.agent,
-                        round=message.round,
-                        stop=message.stop,
-                    )
-                )
-            case TaskComplete() if message.cluster == posts.cluster and message.agent in posts.members:
+            case RoundPost() if cluster.hear(message):
+                _tell(job, message)
+            case TaskComplete() if message.cluster == cluster.id and message.agent in cluster.drafts:
                 return message
             case _:
                 pass
-    raise TimeoutError
 
 
-def _completed(subtask: Subtask, posts: Posts, complete: TaskComplete) -> Done[Refined]:
-    view = ClusterView(
-        id=posts.cluster,
-        subtask=subtask.id,
-        members=tuple(sorted(posts.members)),
-        rounds=complete.rounds,
-        consensus=complete.consensus,
-        representative=complete.agent,
-        heard=tuple(agent for agent in complete.heard if agent in posts.members),
-    )
-    refined = Refined(view=view, draft=complete.draft, confidence=complete.confidence)
-    return Done(value=refined, spends={**posts.spends})
-
-
-def _stand_in(
-    job: Job,
-    cluster: ClusterId,
-    subtask: Subtask,
-    drafts: Mapping[AgentId, AgentDraft],
-    weights: Mapping[AgentId, float],
-    posts: Posts,
-) -> Done[Refined]:
-    """No TASK_COMPLETE: Agent-0 takes the representative of what it heard, by the members' own function."""
-    chosen = representative(posts.drafts, weights)
-    view = ClusterView(
-        id=cluster,
-        subtask=subtask.id,
-        members=tuple(sorted(drafts)),
-        rounds=max(posts.rounds.values(), default=0),
-        consensus=False,
-        representative=chosen,
-        heard=tuple(sorted(posts.rounds)),
-    )
-    draft = posts.drafts[chosen]
-    return Done(value=Refined(view=view, draft=draft, confidence=draft.confidence), spends={**posts.spends})
+def _tell(job: Job, post: RoundPost) -> None:
+    at = job.clock.now()
+    job.events.tell(events.RoundPosted(at=at, cluster=post.cluster, agent=post.agent, round=post.round, stop=post.stop))
