@@ -8,6 +8,7 @@ import foa.errors
 from foa.app.settings import known_settings
 from foa.app.settings_reference import meaning, page
 from foa.cli.failing import INTERRUPTED
+from foa.cli.reference import page as commands_page
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 
@@ -30,3 +31,8 @@ def test_every_exit_code_has_a_section_that_names_its_errors():
     for name, kind in inspect.getmembers(foa.errors, inspect.isclass):
         if issubclass(kind, foa.errors.FabricError) and kind is not foa.errors.FabricError:
             assert f"`{name}`" in sections[str(kind.exit_code)], f"{name} is missing under {kind.exit_code}"
+
+
+def test_the_commands_page_is_what_the_commands_say():
+    written = (REFERENCE / "commands.md").read_text()
+    assert written == commands_page(), "run: python -m foa.cli.reference > docs/reference/commands.md"
