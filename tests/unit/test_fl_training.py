@@ -1,0 +1,272 @@
+"""A whole run in one process: guardians, selection, screening, roll-back, resume. The Flower app knows nothing of it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, Context, Message
+from flwr.serverapp.strategy import FedAvg, FedYogi
+from tests import fl_app
+from tests.fakes import HandClock
+
+from foa.errors import BadInput, JobCancelled
+from foa.fl.aggregate import Arrays
+from foa.fl.block import FlBlock, node_id
+from foa.fl.checkpoint import load, restore_array
+from foa.fl.client_mod import Site, guardian_mod
+from foa.fl.flower import context
+from foa.fl.grids.agentic import AgenticSettings
+from foa.fl.grids.in_process import InProcessGrid
+from foa.fl.guardian import Condition, Guardian, Limits, Terms
+from foa.fl.ledger import PrivacyLedger
+from foa.fl.plans import Bounds
+from foa.fl.privacy import NoisyTraining, plan_budget
+from foa.fl.rounds import ClientRow, RoundRow
+from foa.fl.server import ServerAgent
+from foa.fl.training import Run, Trained, train
+from foa.ports import ModelReply, ModelRequest
+from foa.values.ids import AgentId
+
+SITES = [AgentId(f"site-{i}") for i in range(6)]
+TERMS = Terms(epochs=5, steps=50, width=1.0, batch=4, noise_multiplier=0.0, clip=1.0)
+SETTINGS = AgenticSettings(run="run-1", terms=TERMS)
+
+
+class Scripted:
+    """A model that always proposes the same."""
+
+    name = "scripted"
+    drives_tools = False
+
+    def __init__(self, value: Mapping[str, Any]) -> None:
+        self.value = value
+
+    async def ask(self, request: ModelRequest) -> ModelReply:
+        return ModelReply(text=str(self.value), value=self.value)
+
+    async def aclose(self) -> None: ...
+
+
+def loss(arrays: Arrays) -> float:
+    return float(np.abs(arrays["w"] - np.array([2.0, -1.0])).sum())
+
+
+def agent(model: Scripted | None = None, k: int = 3) -> ServerAgent:
+    return ServerAgent(model, HandClock(), bounds=Bounds(k_max=6, deadline_max_seconds=30), k=k, rounds=5)
+
+
+def a_run(rounds: int = 3, **given: Any) -> Run:
+    plain = FedAvg(min_available_nodes=1, min_train_nodes=1, min_evaluate_nodes=1)
+    return replace(
+        Run(settings=SETTINGS, rounds=rounds, strategy=plain, arrays=fl_app.start(), config=fl_app.config()), **given
+    )
+
+
+async def go(
+    run: Run,
+    *,
+    mods: Mapping[AgentId, Sequence[object]] | None = None,
+    led_by: ServerAgent | None = None,
+    blocks: Mapping[AgentId, FlBlock] | None = None,
+    hear: Callable[[RoundRow, InProcessGrid], None] | None = None,
+) -> Trained:
+    apps = {
+        node_id(site): (
+            fl_app.make_app(mods=list((mods or {}).get(site, ()))),
+            context(node_id(site), {"partition-id": i}),
+        )
+        for i, site in enumerate(SITES)
+    }
+    known = {node_id(site): (blocks or {}).get(site, FlBlock(agent=site, samples=20)) for site in SITES}
+    with InProcessGrid(apps, run=run.settings.run) as grid:
+        heard = None if hear is None else lambda row: hear(row, grid)
+        return await train(run, grid, led_by or agent(), lambda: known, on_round=heard)
+
+
+def site_with(limits: Limits, ledger: PrivacyLedger | None = None, records: int = 2000) -> list[object]:
+    site = Site(
+        guardian=Guardian(limits, ledger),
+        condition=lambda: Condition(records=records),
+        clock=HandClock(),
+        keys={"epochs": "local-epochs"},
+    )
+    return [guardian_mod(site)]
+
+
+def of(row: RoundRow, site: AgentId) -> ClientRow:
+    return next(client for client in row.clients if client.client == site)
+
+
+async def test_a_run_learns_and_every_round_is_on_record() -> None:
+    trained = await go(a_run(rounds=4))
+    assert loss({"w": trained.arrays["w"].numpy()}) < 0.2
+    assert [row.round for row in trained.state.rows] == [1, 2, 3, 4]
+    for row in trained.state.rows:
+        assert len(row.clients) == row.plan.k == 3
+        assert row.verdict == "fallback"
+        assert len(row.accuracies) == 6
+        assert row.worst10 is not None
+        assert row.worst10 <= (row.accuracy or 0)
+
+
+async def test_the_model_decides_within_bounds_and_its_reason_is_kept() -> None:
+    proposal = {
+        "selector": "random",
+        "k": 2,
+        "deadline_seconds": 9,
+        "aggregation": "median",
+        "noise_floor": 0,
+        "reason": "few",
+    }
+    trained = await go(a_run(rounds=2), led_by=agent(Scripted(proposal)))
+    assert [(row.plan.k, row.plan.reason, row.verdict) for row in trained.state.rows] == [(2, "few", "accepted")] * 2
+
+
+async def test_a_model_out_of_bounds_hands_over_to_the_rule() -> None:
+    trained = await go(a_run(rounds=1), led_by=agent(Scripted({"selector": "magic", "k": 99})))
+    row = trained.state.rows[0]
+    assert row.verdict == "fallback"
+    assert any("k must be 1 to 6" in fault for fault in row.faults)
+
+
+async def test_guardians_refuse_and_counter_and_the_record_says_why() -> None:
+    mods = {
+        SITES[0]: site_with(Limits(purposes=("weather",))),
+        SITES[1]: site_with(Limits(epochs_max=1)),
+        SITES[2]: site_with(Limits()),
+    }
+    trained = await go(a_run(rounds=1), mods=mods, led_by=agent(k=6))
+    row = trained.state.rows[0]
+    assert of(row, SITES[0]).kind == "refused"
+    assert "purpose" in of(row, SITES[0]).reason
+    countered = of(row, SITES[1])
+    assert countered.told is not None
+    assert (countered.told.countered, countered.told.epochs) == (True, 1)
+    assert of(row, SITES[2]).told is not None
+    assert of(row, SITES[3]).told is None
+
+
+async def test_a_poisoned_update_is_screened_and_its_client_quarantined() -> None:
+    def poison(message: Message, kept: Context, call_next: Any) -> Message:
+        reply = call_next(message, kept)
+        if message.metadata.message_type == "train":
+            reply.content["arrays"] = ArrayRecord({"w": Array(np.array([-500.0, 900.0], np.float32))})
+        return reply
+
+    trained = await go(a_run(rounds=2), mods={SITES[0]: [poison]}, led_by=agent(k=6))
+    first, second = trained.state.rows
+    assert of(first, SITES[0]).kind == "screened"
+    assert SITES[0] not in {client.client for client in second.clients}
+    assert loss({"w": trained.arrays["w"].numpy()}) < 1.0
+
+
+async def test_a_model_that_became_far_worse_is_not_taken() -> None:
+    calls: list[float] = []
+
+    def worsening(arrays: Arrays) -> float:
+        calls.append(1.0 if len(calls) < 1 else 50.0)
+        return calls[-1]
+
+    trained = await go(a_run(rounds=3, validate=worsening))
+    assert [row.taken for row in trained.state.rows] == [True, False, False]
+    only_first = await go(a_run(rounds=1))
+    assert trained.arrays["w"].numpy() == pytest.approx(only_first.arrays["w"].numpy())
+
+
+async def test_a_boasted_sample_count_is_capped_by_the_vcv() -> None:
+    def boast(message: Message, kept: Context, call_next: Any) -> Message:
+        reply = call_next(message, kept)
+        if message.metadata.message_type == "train":
+            reply.content["metrics"]["num-examples"] = 10**9
+        return reply
+
+    trained = await go(a_run(rounds=1), mods={SITES[0]: [boast]}, led_by=agent(k=6))
+    assert of(trained.state.rows[0], SITES[0]).samples == 24  # 20 by its VCV, and a fifth for rounding
+
+
+async def test_credit_and_pay_are_on_record() -> None:
+    blocks = {site: FlBlock(agent=site, samples=20, usd_a_round=0.5 + i) for i, site in enumerate(SITES)}
+    settings = replace(SETTINGS, credit=True, usd_a_round=6.0)
+    trained = await go(a_run(rounds=1, validate=loss, settings=settings), blocks=blocks, led_by=agent(k=6))
+    row = trained.state.rows[0]
+    assert {client.client for client in row.clients} == {SITES[0], SITES[1]}  # shares 6, 3, 2: asks 0.5, 1.5, 2.5
+    assert sum(client.usd for client in row.clients) <= 6.0
+    assert all(client.usd > 0 and client.credit is not None and client.credit > 0 for client in row.clients)
+
+
+async def test_a_run_goes_on_where_it_was_cut_with_ledgers_intact(tmp_path: Path) -> None:
+    plan = NoisyTraining(noise_multiplier=1.5, sample_rate=0.002, steps=50)
+    book = PrivacyLedger(tmp_path / "ledger.db", plan_budget(4.0, 1e-5, plan))
+    mods = {SITES[0]: site_with(Limits(noise_min=1.5), book)}
+    run = a_run(rounds=5, checkpoint=tmp_path / "run.ckpt")
+
+    def cut(row: RoundRow, grid: InProcessGrid) -> None:
+        if row.round == 2:
+            grid.cancel()
+
+    with pytest.raises(JobCancelled):
+        await go(run, mods=mods, led_by=agent(k=6), hear=cut)
+    saved = load(tmp_path / "run.ckpt", run="run-1")
+    assert saved is not None
+    assert saved.round >= 2
+    trained = await go(run, mods=mods, led_by=agent(k=6))
+    assert trained.began_at_round == saved.round + 1
+    assert [row.round for row in trained.state.rows] == [1, 2, 3, 4, 5]
+    assert [entry.key for entry in book.entries()] == [f"run-1/round-{i}" for i in range(1, 6)]
+    assert 0 < book.epsilon_spent <= 4.0
+    book.close()
+
+
+async def test_a_finished_run_is_given_back_without_training(tmp_path: Path) -> None:
+    run = a_run(rounds=2, checkpoint=tmp_path / "run.ckpt")
+    first = await go(run)
+    again = await go(run)
+    assert again.began_at_round == 3
+    assert again.arrays["w"].numpy().tolist() == first.arrays["w"].numpy().tolist()
+
+
+async def test_momenta_of_the_strategy_are_in_the_checkpoint(tmp_path: Path) -> None:
+    yogi = FedYogi(min_available_nodes=1, min_train_nodes=1, min_evaluate_nodes=1)
+    await go(a_run(rounds=2, strategy=yogi, checkpoint=tmp_path / "run.ckpt"))
+    saved = load(tmp_path / "run.ckpt", run="run-1")
+    assert saved is not None
+    assert restore_array(saved.strategy["m_t"]["w"]).tolist() == yogi.m_t["w"].tolist()  # type: ignore[index]
+
+
+async def test_a_checkpoint_of_another_run_or_a_damaged_one_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.ckpt"
+    await go(a_run(rounds=1, checkpoint=path))
+    with pytest.raises(BadInput, match="of run"):
+        load(path, run="run-2")
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match="damaged"):
+        load(path, run="run-1")
+
+
+async def test_a_strategy_that_would_wait_for_ever_is_refused_at_once() -> None:
+    with pytest.raises(BadInput, match="min_available_nodes"):
+        await go(a_run(strategy=FedAvg()))
+
+
+async def test_what_was_paid_for_and_kept_is_sent_again_without_training(tmp_path: Path) -> None:
+    plan = NoisyTraining(noise_multiplier=1.5, sample_rate=0.002, steps=50)
+    book = PrivacyLedger(tmp_path / "ledger.db", plan_budget(4.0, 1e-5, plan))
+    trained_times: list[int] = []
+
+    def counting(message: Message, kept: Context, call_next: Any) -> Message:
+        if message.metadata.message_type == "train":
+            trained_times.append(1)
+        return call_next(message, kept)
+
+    mods = {SITES[0]: [*site_with(Limits(noise_min=1.5), book), counting]}
+    first = await go(a_run(rounds=1), mods=mods, led_by=agent(k=6))
+    again = await go(a_run(rounds=1), mods=mods, led_by=agent(k=6))
+    assert len(trained_times) == 1
+    assert of(again.state.rows[0], SITES[0]).told == of(first.state.rows[0], SITES[0]).told
+    assert len(book.entries()) == 1
+    book.close()
