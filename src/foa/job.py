@@ -7,6 +7,7 @@ once("route", Routed, run)  ──►  saved already?  ── yes ──► the 
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+#: How long a cancelled job waits for the save of a paid result.
+SAVE_SECONDS = 5.0
 #: What each agent was paid for one step.
 Spends = Mapping[str, Spend]
 
@@ -102,8 +105,9 @@ class Steps:
         try:
             await asyncio.shield(saving)
         except asyncio.CancelledError:
-            async with asyncio.timeout(5):
-                await saving
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SAVE_SECONDS):
+                    await saving
             raise
 
 
