@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 #: Constrained, so small a model repeats itself until its tokens end: of 18 replies 13 fitted their schema, 18 with this
 #: penalty, in a third fewer tokens. Free text goes without: there it keeps the model from quoting its evidence.
 _WITH_SCHEMA = {"repeat_penalty": 1.1}
+_FAILED_SECONDS = 30.0  #: after a failed start, questions fail at once for so long: agents fall back instead of queueing
 
 
 class EmbeddedModel:
@@ -58,6 +59,7 @@ class EmbeddedModel:
         self._starting = asyncio.Lock()
         self._server: EmbeddedServer | None = None
         self._endpoint: EndpointModel | None = None
+        self._failure: tuple[float, ModelUnreachable] | None = None
 
     @property
     def name(self) -> str:
@@ -89,14 +91,14 @@ class EmbeddedModel:
         async with self._starting:
             if self._stop.is_set():
                 raise ModelUnreachable(f"{self.name} was closed")
-            if self._server is None:
-                self._server = EmbeddedServer(await self._fetch(), alias=self.name, options=self._options)
-            if not self._server.running:
-                await self._close_endpoint()
-                url = await asyncio.to_thread(self._server.start)
-                log.info("model_started: %s at %s", self.name, url)
-                self._endpoint = self._connect(url, self._server.api_key)
-            return self._server
+            now = asyncio.get_running_loop().time()
+            if self._failure is not None and now - self._failure[0] < _FAILED_SECONDS:
+                raise ModelUnreachable(str(self._failure[1])) from self._failure[1]
+            try:
+                return await self._start()
+            except ModelUnreachable as error:
+                self._failure = (asyncio.get_running_loop().time(), error)
+                raise
 
     async def ask(self, request: ModelRequest) -> ModelReply:
         """Ask once, starting the server where needed; see `foa.ports.Model.ask`.
@@ -106,7 +108,14 @@ class EmbeddedModel:
             ModelReplyInvalid: unusable after its repairs.
             ValueError: something in the schema has no maximum.
         """
-        await self.start()
+        limit = asyncio.timeout(request.seconds)
+        try:
+            async with limit:
+                await self.start()
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise ModelUnreachable(f"{self.name} is still being fetched or started; ask again in a minute") from error
         assert self._endpoint is not None
         return await self._endpoint.ask(request)
 
@@ -116,6 +125,16 @@ class EmbeddedModel:
         await self._close_endpoint()
         if self._server is not None:
             await asyncio.to_thread(self._server.stop)
+
+    async def _start(self) -> EmbeddedServer:
+        if self._server is None:
+            self._server = EmbeddedServer(await self._fetch(), alias=self.name, options=self._options)
+        if not self._server.running:
+            await self._close_endpoint()
+            url = await asyncio.to_thread(self._server.start)
+            log.info("model_started: %s at %s", self.name, url)
+            self._endpoint = self._connect(url, self._server.api_key)
+        return self._server
 
     async def _fetch(self) -> Path:
         return await asyncio.to_thread(

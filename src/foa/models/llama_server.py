@@ -108,8 +108,10 @@ class EmbeddedServer:
             watchdog.cancel()
         if not told:
             process.wait()
+            why = self._last_line()
+            self._close()
             raise ModelUnreachable(
-                f"the embedded model's server did not start ({self._last_line()}). Free some memory, delete {self.weights} "
+                f"the embedded model's server did not start ({why}). Free some memory, delete {self.weights} "
                 "to fetch it again, or set FOA_MODEL_URL to an OpenAI-compatible endpoint"
             )
         return f"{json.loads(told)['url']}/v1"
