@@ -88,8 +88,7 @@ class BrokerSession(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         cancelled = isinstance(error, asyncio.CancelledError)
-        for loop in self._loops:
-            loop.cancel()
+        await self._end_loops()
         # an error of the body goes on as it is, where the group would wrap it; a cancellation the group must see
         seen = (kind, error, trace) if cancelled else (None, None, None)
         try:
@@ -97,6 +96,14 @@ class BrokerSession(ABC):
         finally:
             self.fail(BrokerUnreachable(f"the transport of {self._client_id!r} is closed"))
             await self.close_link(with_will=error is not None and not cancelled)
+
+    async def _end_loops(self) -> None:
+        running = set(self._loops)
+        while running:
+            for loop in running:
+                loop.cancel()
+            # again until it works: before Python 3.12 `wait_for`, which the library uses, may lose a cancellation
+            _, running = await asyncio.wait(running, timeout=0.1)
 
     @asynccontextmanager
     async def subscribe(self, *filters: Filter, capacity: int = 1024) -> AsyncGenerator[Inbox, None]:
