@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import getpass
 import shutil
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+
+from foa.broker import Broker, BrokerConfig
 
 
 def free_port() -> int:
@@ -47,6 +50,7 @@ class Mosquitto:
             "set_tcp_nodelay true",
             "max_queued_messages 100000",
             "persistence true",
+            f"user {getpass.getuser()}",  # started by root it would change to a user that cannot write the folder
             f"persistence_location {self._folder}/",
             *anonymous,
             *self._settings,
@@ -85,6 +89,38 @@ class Mosquitto:
 async def start_mosquitto(folder: Path, *, settings: Sequence[str] = ()) -> AsyncIterator[Mosquitto]:
     """Run Mosquitto while the block lasts."""
     broker = Mosquitto(folder, settings=settings)
+    await broker.start()
+    try:
+        yield broker
+    finally:
+        await broker.stop()
+
+
+class Embedded:
+    """The broker of this project, in the test's own loop, without a data folder."""
+
+    def __init__(self) -> None:
+        self.host = "127.0.0.1"
+        self.port = 0
+        self._running: Broker | None = None
+
+    async def start(self) -> None:
+        """Listen, after the first time on the same port."""
+        self._running = Broker(BrokerConfig(host=self.host, port=self.port))
+        await self._running.__aenter__()
+        self.port = self._running.port or 0
+
+    async def stop(self, *, forget: bool = False) -> None:
+        """End it. It forgets either way."""
+        running, self._running = self._running, None
+        if running is not None:
+            await running.__aexit__(None, None, None)
+
+
+@asynccontextmanager
+async def start_embedded() -> AsyncIterator[Embedded]:
+    """Run the embedded broker while the block lasts."""
+    broker = Embedded()
     await broker.start()
     try:
         yield broker

@@ -59,8 +59,10 @@ class Desk:
         await self._all(orders)
 
     async def unsubscribe(self, topic_filters: Iterable[str]) -> None:
-        """Return when the broker confirmed it. Cancelled: it is done later all the same."""
-        await self._all([self._order(topic_filter, adds=False) for topic_filter in topic_filters])
+        """Return when the broker confirmed it, or at once without a link. It is done later then, or when cancelled."""
+        orders = [self._order(topic_filter, adds=False) for topic_filter in topic_filters]
+        if self.linked.is_set():
+            await self._all(orders)
 
     def link_up(self, *, session_present: bool) -> None:
         """The link is back; without its session every subscription is asked for again (3.2.2.1.1)."""
@@ -73,12 +75,12 @@ class Desk:
         """The link broke."""
         self.linked.clear()
         self.ready.clear()
+        for order in self._orders:
+            if not order.adds and not order.answer.done():
+                order.answer.set_result(None)  # nobody waits for it; the order stands
 
     def _renew(self, filters: Sequence[Filter]) -> None:
         # unsubscribing what a lost session had is done already; asking anew for what is still queued would ask twice
-        for order in self._orders:
-            if not order.adds and not order.answer.done():
-                order.answer.set_result(None)
         asked = {order.topic_filter for order in self._orders if order.adds}
         self._orders = deque(order for order in self._orders if order.adds)
         for wanted in filters:
@@ -148,8 +150,8 @@ class Desk:
                 await self._wire.send_unsubscribe([order.topic_filter for order in batch])
                 codes = [0] * len(batch)
         except LinkDown:
-            self.link_down()  # at once: the library may tell it a turn later
             self._put_back(batch)
+            self.link_down()  # at once: the library may tell it a turn later
             return
         except TimeoutError:
             self._put_back(batch)

@@ -47,6 +47,7 @@ class MemoryTransport:
         self._up = asyncio.Event()
         self._failure: BrokerUnreachable | None = None
         self._streak = 0
+        self._stale: set[str] = set()
 
     async def __aenter__(self) -> "MemoryTransport":
         self._connect()
@@ -69,6 +70,7 @@ class MemoryTransport:
         if not present:
             for wanted in self._demux.all_wanted():
                 self._hub.subscribe(self._session, wanted)
+        self._unsubscribe_stale()
         if held is self._session:
             self._session.pump()  # this end still holds what is not acknowledged
         else:
@@ -78,7 +80,7 @@ class MemoryTransport:
     async def publish(self, publication: Publication) -> None:
         """See `foa.ports.Transport.publish`."""
         check_publication(publication)
-        if not self._up.is_set():
+        if self._failure is not None or not self._up.is_set():
             await self.connected()
         self._hub.publish(publication, publisher=self._session)
         self._streak += 1
@@ -97,9 +99,18 @@ class MemoryTransport:
                     self._hub.subscribe(self._session, self._demux.wanted(wanted.topic_filter) or wanted)
             yield inbox
         finally:
-            for topic_filter in self._demux.close(inbox):
-                if self._session is not None:
-                    self._hub.unsubscribe(self._session, topic_filter)
+            self._stale.update(self._demux.close(inbox))
+            self._unsubscribe_stale()
+
+    def _unsubscribe_stale(self) -> None:
+        """Tell the hub what nobody wants any more; without a link, when it is back."""
+        session = self._session
+        if session is None or session.link is not self:
+            return
+        for topic_filter in self._stale:
+            if self._demux.wanted(topic_filter) is None:
+                self._hub.unsubscribe(session, topic_filter)
+        self._stale.clear()
 
     async def connected(self) -> None:
         """See `foa.ports.Transport.connected`.

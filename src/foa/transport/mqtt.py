@@ -157,7 +157,7 @@ class MqttTransport(BrokerSession):
         """Send PUBACK; with the link down, when the broker sends the message again."""
         try:
             await self._client.ack(held.message)
-        except NotConnectedError:
+        except (NotConnectedError, OSError):
             return
         except ProtocolError:
             pass  # the session was lost meanwhile: the broker no longer knows this packet
@@ -168,37 +168,29 @@ class MqttTransport(BrokerSession):
     async def publish(self, publication: Publication) -> None:
         """See `foa.ports.Transport.publish`."""
         check_publication(publication)
-        properties = _properties(publication)
         if publication.qos == 0:
             await self.connected()
         try:
-            try:
-                receipt = self._client.publish_nowait(
-                    publication.topic,
-                    publication.payload,
-                    qos=publication.qos,
-                    retain=publication.retain,
-                    properties=properties,
-                )
-            except FlowControlError:
-                receipt = await self._client.publish(
-                    publication.topic,
-                    publication.payload,
-                    qos=publication.qos,
-                    retain=publication.retain,
-                    properties=properties,
-                )
-            await receipt.wait()
+            await self._send(publication, _properties(publication))
+        except OSError:  # the link broke this instant, and the library may have kept it or not
+            if publication.qos == 1:
+                await self.publish(publication)
         except PublishRejectedError as error:
             raise PublishRefused(f"the broker refused {publication.topic!r}: {reason(error.reason_code)}") from error
         except (PacketTooLargeError, ProtocolError) as error:
             raise PublishRefused(f"{publication.topic!r} cannot be sent: {error}") from error
-        except NotConnectedError as error:
-            if publication.qos == 0 and self._failure is None:
-                return  # the link broke this instant: at most once
-            raise self._failure or self.unreachable(error) from error
         except MQTTError as error:
+            if self._failure is None and publication.qos == 0 and isinstance(error, NotConnectedError):
+                return  # at most once
             raise self._failure or self.unreachable(error) from error
+
+    async def _send(self, publication: Publication, properties: Properties | None) -> None:
+        topic, payload, qos, retain = publication.topic, publication.payload, publication.qos, publication.retain
+        try:
+            receipt = self._client.publish_nowait(topic, payload, qos=qos, retain=retain, properties=properties)
+        except FlowControlError:  # a queue is full: wait for room
+            receipt = await self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
+        await receipt.wait()
 
     async def send_subscribe(self, filters: Sequence[Filter]) -> Sequence[int]:
         """SUBSCRIBE, and wait for SUBACK."""
@@ -213,7 +205,7 @@ class MqttTransport(BrokerSession):
             raise
         except ProtocolError:
             return [0x82] * len(filters)  # what the broker said at CONNACK forbids it: wildcards, shares
-        except MQTTError as error:
+        except (MQTTError, OSError) as error:
             raise LinkDown from error
 
     async def send_unsubscribe(self, topic_filters: Sequence[str]) -> None:
@@ -222,7 +214,7 @@ class MqttTransport(BrokerSession):
             await self._client.unsubscribe(topic_filters)
         except MQTTTimeoutError:
             raise
-        except MQTTError as error:
+        except (MQTTError, OSError) as error:
             raise LinkDown from error
 
 
