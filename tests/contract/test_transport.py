@@ -31,6 +31,7 @@ from foa.exchange import Exchange, answer
 from foa.ports import Delivery, Transport
 from foa.transport.memory import MemoryHub, MemoryTransport
 from foa.transport.mqtt import MqttTransport
+from foa.transport.paho import PahoTransport
 from foa.values.publication import Filter, Publication
 
 SECONDS = 10.0  #: how long anything in here may take
@@ -684,6 +685,8 @@ GROUNDS: dict[str, Callable[[Path], AbstractAsyncContextManager[Ground]]] = {
     "memory": memory_ground,
     "mqttium-embedded": on(embedded, MqttTransport),
     "mqttium-mosquitto": on(mosquitto, MqttTransport),
+    "paho-embedded": on(embedded, PahoTransport),
+    "paho-mosquitto": on(mosquitto, PahoTransport),
 }
 
 

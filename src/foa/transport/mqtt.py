@@ -128,7 +128,7 @@ class MqttTransport(BrokerSession):
         self._loss = loss
         self._desk.link_down()
 
-    async def read_arrivals(self) -> None:
+    async def run_link(self) -> None:
         """Hand on what arrives until the library gives up."""
         async for message in self._arrivals:
             again = self._take(message)

@@ -33,3 +33,7 @@ BAD_CREDENTIALS = frozenset({0x86, 0x87})
 def reason(code: int) -> str:
     """Give a reason code in words and in figures."""
     return f"{_WORDS.get(code, 'refused')} (reason code 0x{code:02X})"
+
+
+#: reasons that connecting again does not mend: credentials, identity, protocol, or another with the same client id
+FINAL = frozenset({0x81, 0x82, 0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C, 0x8E, 0x90, 0x95, 0x99, 0x9A, 0x9B, 0x9C, 0x9D})

@@ -2,7 +2,7 @@
 
 client library ── take(…) ─► Demultiplexer ─► inboxes
 Desk ─► send_subscribe / send_unsubscribe ─► client library
-three named tasks: arrivals (the adapter's) · subscriptions · unclaimed
+three named tasks: link (the adapter's) · subscriptions · unclaimed
 """
 
 import asyncio
@@ -57,8 +57,8 @@ class BrokerSession(ABC):
         """DISCONNECT; with reason 0x04 where the will is to be published (3.14.2.1)."""
 
     @abstractmethod
-    async def read_arrivals(self) -> None:
-        """Hand every arrival to the demultiplexer; return when the session ended for good."""
+    async def run_link(self) -> None:
+        """Hand arrivals on and keep the link up; return when the session ended for good."""
 
     @abstractmethod
     async def publish(self, publication: Publication) -> None:
@@ -77,7 +77,7 @@ class BrokerSession(ABC):
         await self.open_link()
         await self._tasks.__aenter__()
         for name, loop in (
-            ("arrivals", self.read_arrivals()),
+            ("link", self.run_link()),
             ("subscriptions", self._desk.run()),
             ("unclaimed", self._sweep()),
         ):
