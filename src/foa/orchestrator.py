@@ -10,10 +10,11 @@ an agent that is asked the same thing again answers from its own store: nothing 
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 
 from foa.calls import Calls
+from foa.enforce import Enforcer
 from foa.errors import BudgetExceeded, FabricError, StoreFailed
 from foa.job import Done, Job, first_of
 from foa.messages import Input
@@ -24,10 +25,11 @@ from foa.phases.draft import gather_drafts
 from foa.phases.refine import Refined, refine
 from foa.phases.report import failed, report
 from foa.phases.synthesise import synthesise
-from foa.plan.validate import predecessors
 from foa.ports import Embedder, Model, Outcomes, Transport
+from foa.progress import Progress
 from foa.registry.registry import Registry
 from foa.registry.reputation import Outcome, Reputation
+from foa.replan import plan_anew, restore
 from foa.results import finished, plan_view
 from foa.route import Router
 from foa.settle import grades, learn
@@ -35,19 +37,8 @@ from foa.values import events
 from foa.values.draft import AgentDraft
 from foa.values.ids import AgentId, ClusterId, SubtaskId
 from foa.values.plan import Plan, Subtask
-from foa.values.result import ClusterView, Report, Result, Routed
-
-
-@dataclass(slots=True)
-class Progress:
-    """What one run has reached, whatever stops it."""
-
-    routed: Routed | None = None
-    plan: Plan | None = None
-    staffed: Staffed | None = None
-    drafts: dict[SubtaskId, tuple[AgentDraft, ...]] = field(default_factory=dict[SubtaskId, tuple[AgentDraft, ...]])
-    clusters: list[ClusterView] = field(default_factory=list[ClusterView])
-    reports: dict[SubtaskId, Report] = field(default_factory=dict[SubtaskId, Report])
+from foa.values.result import Report, Result, Routed
+from foa.walk import walk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +48,7 @@ class Orchestrator:
     transport: Transport
     calls: Calls
     registry: Registry
+    enforcer: Enforcer
     router: Router
     reputation: Reputation
     outcomes: Outcomes  #: where graded contributions are kept
@@ -93,12 +85,22 @@ class Orchestrator:
         once = job.steps.once
         reached.routed = await once("route", Routed, lambda: self._route(job))
         proposers = reached.routed.candidates
-        proposals = await once("propose", tuple[Kept, ...], lambda: gather_proposals(job, self.calls, proposers))
-        reached.plan = plan = await once("plan", Plan, lambda: make_plan(job, self.embedder, proposals))
-        reached.staffed = staffed = await once("staff", Staffed, lambda: staff(job, self.router, plan))
-        teams = tuple(member for team in staffed.teams.values() for member in team)
-        job.events.tell(events.Planned(at=job.clock.now(), plan=plan_view(plan), teams=teams))
-        await self._walk(job, reached, plan, staffed)
+        proposals = await once(
+            "propose", tuple[Kept, ...], lambda: gather_proposals(job, self.calls, proposers, task=job.task)
+        )
+        plan = await once("plan", Plan, lambda: make_plan(job, self.embedder, proposals))
+        staffed = await once("staff", Staffed, lambda: staff(job, self.router, plan.subtasks))
+        reached.plan, reached.staffed = plan, staffed
+        restore(job, reached)
+        self._tell_plan(job, reached)
+        try:
+            await walk(lambda: reached.plan, lambda subtask, before: self._node(job, reached, subtask, before))
+        except* StoreFailed as failures:
+            raise first_of(failures) from None
+
+    def _tell_plan(self, job: Job, reached: Progress) -> None:
+        teams = tuple(member for team in reached.staffed.teams.values() for member in team)
+        job.events.tell(events.Planned(at=job.clock.now(), plan=plan_view(reached.plan), teams=teams))
 
     async def _route(self, job: Job) -> Done[Routed]:
         task = job.task
@@ -119,47 +121,31 @@ class Orchestrator:
         job.events.tell(events.CandidatesFound(at=job.clock.now(), candidates=able, refusals=refusals))
         return Done(value=Routed(candidates=able, refusals=refusals, fallback=routing.fallback))
 
-    async def _walk(self, job: Job, reached: Progress, plan: Plan, staffed: Staffed) -> None:
-        """Run the DAG: a node starts as soon as its predecessors are reported, unrelated nodes at once."""
-        before = predecessors(plan)
-        ended = {subtask.id: asyncio.Event() for subtask in plan.subtasks}
-
-        async def run_node(subtask: Subtask) -> None:
-            for other in before[subtask.id]:
-                await ended[other].wait()
-            inputs = _inputs(reached.reports[other] for other in before[subtask.id])
-            try:
-                found = await self._solve(job, reached, subtask, staffed, inputs)
-            except* StoreFailed:
-                raise
-            except* FabricError as failures:
-                found = failed(subtask, str(first_of(failures)), lost=job.lost_on(subtask.id))
-            reached.reports[subtask.id] = found
-            job.events.tell(
-                events.Reported(
-                    at=job.clock.now(),
-                    subtask=subtask.id,
-                    by=found.by,
-                    confidence=found.confidence,
-                    error=found.error,
-                )
-            )
-            job.events.tell(events.Spent(at=job.clock.now(), total=job.spent))
-            ended[subtask.id].set()
-
+    async def _node(self, job: Job, reached: Progress, subtask: Subtask, before: tuple[SubtaskId, ...]) -> None:
+        """One node of the DAG, from its predecessors' reports to its own; a failed one may be planned anew."""
         try:
-            async with asyncio.TaskGroup() as group:
-                for subtask in plan.subtasks:
-                    group.create_task(run_node(subtask), name=f"node[{subtask.id}]")
-        except* StoreFailed as failures:
-            raise first_of(failures) from None
+            found = await self._solve(job, reached, subtask, _inputs(reached.reports[other] for other in before))
+        except* StoreFailed:
+            raise
+        except* FabricError as failures:
+            found = failed(subtask, str(first_of(failures)), lost=job.lost_on(subtask.id))
+        reached.reports[subtask.id] = found
+        at = job.clock.now()
+        job.events.tell(
+            events.Reported(at=at, subtask=subtask.id, by=found.by, confidence=found.confidence, error=found.error)
+        )
+        job.events.tell(events.Spent(at=at, total=job.spent))
+        if found.error and await plan_anew(job, self.calls, self.router, reached, subtask, found.error):
+            self._tell_plan(job, reached)
 
-    async def _solve(
-        self, job: Job, reached: Progress, subtask: Subtask, staffed: Staffed, inputs: tuple[Input, ...]
-    ) -> Report:
+    async def _solve(self, job: Job, reached: Progress, subtask: Subtask, inputs: tuple[Input, ...]) -> Report:
         """One node: draft, cluster, refine, report. A node that cannot be answered is a report with an error."""
-        open_nodes = sum(1 for s in staffed.spares if s not in reached.reports)
-        drafts = await self._drafts(job, reached, subtask, staffed, inputs, open_nodes)
+        staffed = reached.staffed
+        open_nodes = sum(1 for one in reached.plan.subtasks if one.id not in reached.reports)
+        saved = job.steps.find(f"report/{subtask.id}", Report)
+        if saved is not None and saved.error:
+            return saved
+        drafts = await self._drafts(job, reached, subtask, inputs, open_nodes)
         if not drafts:
             why = "no agent fits it" if not staffed.teams.get(subtask.id) else "every agent that was asked was lost"
             return await self._keep(job, failed(subtask, why, lost=job.lost_on(subtask.id)))
@@ -173,18 +159,19 @@ class Orchestrator:
         job: Job,
         reached: Progress,
         subtask: Subtask,
-        staffed: Staffed,
         inputs: tuple[Input, ...],
         open_nodes: int,
     ) -> tuple[AgentDraft, ...]:
         """Drafts of the first team that gives any: the assigned one, then the next best candidates (Sec. 4, reassign)."""
-        team = [AgentId(member.agent) for member in staffed.teams.get(subtask.id, ())]
-        spares = [AgentId(candidate.agent) for candidate in staffed.spares.get(subtask.id, ())]
+        team = [AgentId(member.agent) for member in reached.staffed.teams.get(subtask.id, ())]
+        spares = [AgentId(candidate.agent) for candidate in reached.staffed.spares.get(subtask.id, ())]
+        data = job.task.policies if inputs else ()
         size = job.parameters.team_size
         for attempt in range(1, job.parameters.reassignments_max + 2):
             if not team:
                 return ()
-            if attempt > 1:
+            team = await self.enforcer.cleared(job, subtask, team, data=data)
+            if attempt > 1 and team:
                 job.fell_back(f"{subtask.id} goes to another team ({', '.join(team)}): the one before was lost")
             budget = job.account.share(2 * open_nodes * len(team), seconds=job.parameters.draft_seconds)
             drafts = await gather_drafts(job, self.calls, subtask, team, inputs=inputs, attempt=attempt, budget=budget)
@@ -245,7 +232,7 @@ class Orchestrator:
         """Synthesise what is there, then let reputation learn; both are saved, so neither happens twice."""
         plan, reports = reached.plan, reached.reports
         answer = ""
-        if plan is not None:
+        if plan.subtasks:
             answer = await job.steps.once(
                 "synthesise", str, lambda: synthesise(job, plan, reports, self.model if not error else None)
             )

@@ -47,8 +47,8 @@ def finished(
     job: Job,
     *,
     routed: Routed | None,
-    plan: Plan | None,
-    staffed: Staffed | None,
+    plan: Plan,
+    staffed: Staffed,
     reports: Mapping[SubtaskId, Report],
     clusters: Sequence[ClusterView],
     answer: str,
@@ -56,7 +56,7 @@ def finished(
     exit_code: int,
 ) -> Result:
     """Put the result together; its status follows from the reports: done, partial or failed."""
-    nodes = plan.subtasks if plan else ()
+    nodes = plan.subtasks
     ordered = [reports[s.id] for s in nodes if s.id in reports]
     answered = [report for report in ordered if report.answer]
     troubles = [f"{r.subtask} has no answer: {r.error}" for r in ordered if r.error]
@@ -68,9 +68,9 @@ def finished(
         answer=answer,
         sources=sources_of(answered),
         reports=tuple(ordered),
-        plan=plan_view(plan) if plan else PlanView(),
-        assignments=tuple(m for s in nodes for m in (staffed.teams.get(s.id, ()) if staffed else ())),
-        refusals=(*_task_refusals(routed), *(staffed.refusals if staffed else ())),
+        plan=plan_view(plan),
+        assignments=tuple(m for s in nodes for m in staffed.teams.get(s.id, ())),
+        refusals=(*_task_refusals(routed), *staffed.refusals),
         clusters=tuple(sorted(clusters, key=lambda view: view.id)),
         rounds=sum(view.rounds for view in clusters),
         lost={str(agent): reason for agent, reason in job.lost.items()},

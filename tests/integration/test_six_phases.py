@@ -3,12 +3,16 @@
 import asyncio
 from pathlib import Path
 
+from foa.agents.brain import Answer
+from foa.messages import Refused, decode
+from foa.policy.gate import Enforcement
 from foa.values import events
 from foa.values.budget import Budget, Spend
 from foa.values.draft import Draft
 from foa.values.plan import Proposal, ProposedSubtask
+from foa.values.publication import Filter
 from foa.values.task import Submission, Task
-from tests.integration.federations import BUDGET, TASK, Script, answer, federation, scripted
+from tests.integration.federations import BUDGET, CHAIN, TASK, Script, answer, federation, scripted
 
 
 async def test_a_job_ends_with_a_plan_teams_clusters_and_a_bill(tmp_path: Path):
@@ -167,3 +171,58 @@ async def test_an_agent_that_answers_nonsense_costs_its_voice_only(tmp_path: Pat
     assert result.status == "done"
     assert len(result.plan.nodes) <= 8
     assert isinstance(Draft(answer=result.answer), Draft)
+
+
+async def test_a_subtask_that_nobody_can_answer_is_split_anew(tmp_path: Path):
+    anew = Proposal(
+        subtasks=(ProposedSubtask(text="Read the formula as it is now"), ProposedSubtask(text="Read the formula as it was")),
+        edges=((0, 1),),
+    )
+
+    class Stubborn(Script):
+        async def propose(self, request):
+            self.plan = CHAIN if request.task.text == TASK else anew
+            return await super().propose(request)
+
+        async def draft(self, request):
+            if request.subtask == "s2":
+                return Answer(body=Refused(kind="spec", reason="too wide"))
+            return await super().draft(request)
+
+    async with federation(tmp_path, [scripted("a", Stubborn()), scripted("b", Stubborn())]) as started:
+        result = await answer(started)
+    assert result.status == "done"
+    assert [node.id for node in result.plan.nodes] == ["s1", "s3", "s4"]
+    assert [(edge.before, edge.after) for edge in result.plan.edges] == [("s1", "s3"), ("s3", "s4")]
+    assert any("s2 had no answer" in said and "split it anew" in said for said in result.fallbacks)
+    assert any("revised the plan" in note for note in result.plan.notes)
+
+
+async def test_a_plan_is_split_anew_only_so_often(tmp_path: Path):
+    class Refusing(Script):
+        async def draft(self, request):
+            return Answer(body=Refused(kind="spec", reason="never"))
+
+    async with federation(tmp_path, [scripted("a", Refusing())], FOA_REVISIONS_MAX=2) as started:
+        result = await answer(started)
+    assert result.status == "failed"
+    assert sum("split it anew" in said for said in result.fallbacks) == 2
+    assert result.lost == {"a": "spec: never"}
+
+
+async def test_auditors_hear_every_grant_over_labelled_work(tmp_path: Path):
+    agents = [scripted("cleared", Script(), policies=["hipaa"])]
+    async with (
+        federation(tmp_path, agents) as started,
+        started.fabric.connect("auditor") as transport,
+        transport.subscribe(Filter(topic_filter="foa/policies/enforcement", qos=0)) as inbox,
+    ):
+        await answer(started, Task(text=TASK, policies=("hipaa",)))
+        heard = []
+        while not any(one.gate == "flow" for one in heard):
+            heard.append(decode((await anext(inbox)).publication.payload, Enforcement))
+    assert {(one.agent, one.decision, one.gate) for one in heard} == {
+        ("cleared", "grant", "dispatch"),
+        ("cleared", "grant", "flow"),
+    }
+    assert all(one.labels == ("hipaa",) for one in heard)

@@ -11,6 +11,7 @@ from foa.app.services import one_error, running
 from foa.app.settings import Settings
 from foa.app.stores import Stores
 from foa.calls import Calls
+from foa.enforce import Enforcer
 from foa.exchange import Exchange
 from foa.index.exact import ExactIndex
 from foa.orchestrator import Orchestrator
@@ -94,6 +95,7 @@ async def run_agent_zero(
                 transport=transport,
                 calls=calls,
                 registry=registry,
+                enforcer=Enforcer(transport=transport, registry=registry),
                 router=router,
                 reputation=reputation,
                 outcomes=stores.outcomes,

@@ -10,7 +10,7 @@ from foa.job import Done, Job
 from foa.plan.assign import assign
 from foa.route import Router, Routing
 from foa.values.ids import AgentId
-from foa.values.plan import Plan, Subtask
+from foa.values.plan import Subtask
 from foa.values.result import Candidate, Refusal, TeamMember
 
 
@@ -22,7 +22,16 @@ class Staffed(msgspec.Struct, frozen=True, kw_only=True):
     refusals: tuple[Refusal, ...] = ()
 
 
-async def staff(job: Job, router: Router, plan: Plan) -> Done[Staffed]:
+def joined(one: Staffed, other: Staffed) -> Staffed:
+    """Both; they staff different subtasks."""
+    return Staffed(
+        teams={**one.teams, **other.teams},
+        spares={**one.spares, **other.spares},
+        refusals=(*one.refusals, *other.refusals),
+    )
+
+
+async def staff(job: Job, router: Router, subtasks: Sequence[Subtask]) -> Done[Staffed]:
     """Route every subtask and assign the teams.
 
     A subtask that nobody may or can take is left out of `teams`, with its refusals; it is never forced, and the rest of the
@@ -31,7 +40,7 @@ async def staff(job: Job, router: Router, plan: Plan) -> Done[Staffed]:
     found: list[tuple[Subtask, Sequence[Candidate]]] = []
     refusals: list[Refusal] = []
     slots: dict[str, int] = {}
-    for subtask in plan.subtasks:
+    for subtask in subtasks:
         try:
             routing = await _route(job, router, subtask)
         except Unroutable as nobody:

@@ -17,6 +17,7 @@ from foa.values.budget import Spend
 from foa.values.ids import AgentId
 from foa.values.plan import Plan, Proposal
 from foa.values.result import Candidate
+from foa.values.task import Task
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,10 +28,19 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     proposal: Proposal
 
 
-async def gather_proposals(job: Job, calls: Calls, proposers: Sequence[Candidate]) -> Done[tuple[Kept, ...]]:
+async def gather_proposals(
+    job: Job, calls: Calls, proposers: Sequence[Candidate], *, task: Task, key: str = "propose"
+) -> Done[tuple[Kept, ...]]:
     """Ask the able agents for a plan each, all at once; what is not there in time is not waited for.
 
     A lost, refusing or unaffordable proposer costs its voice and is said out loud.
+
+    Args:
+        job: the running job.
+        calls: the way to the agents.
+        proposers: who is asked.
+        task: what is to be split: the job's own, or a subtask that nobody could answer.
+        key: of this question within the job.
     """
     parameters = job.parameters
     kept: dict[str, Kept] = {}
@@ -38,17 +48,17 @@ async def gather_proposals(job: Job, calls: Calls, proposers: Sequence[Candidate
     seconds = min(parameters.proposals_seconds, job.seconds_left)
     request = Propose(
         job=job.id,
-        task=job.task,
+        task=task,
         subtasks_min=parameters.decomp_subtasks_min,
         subtasks_max=parameters.decomp_subtasks_max,
-        # planning may take a quarter of the budget: what is planned must still be paid
+        # planning may take a quarter of the free budget: what is planned must still be paid
         budget=job.account.share(4 * len(proposers), seconds=seconds),
     )
 
     async def ask(candidate: Candidate) -> None:
         agent = AgentId(candidate.agent)
         try:
-            async with calls.ask(job, agent, request, key=f"{job.id}/propose", seconds=seconds) as answered:
+            async with calls.ask(job, agent, request, key=f"{job.id}/{key}", seconds=seconds) as answered:
                 if not isinstance(answered.body, Proposed):
                     raise AgentLost(agent, "answered a request for a proposal with something else")
                 spends[agent] = answered.spend
