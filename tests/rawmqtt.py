@@ -259,6 +259,7 @@ class Raw:
         self.reader = reader
         self.writer = writer
         self._next = 0
+        self._early: list[Packet] = []  # messages that came while a PUBREL was waited for
 
     @classmethod
     async def open(cls, port: int, *, tls: ssl.SSLContext | None = None) -> Self:
@@ -272,6 +273,14 @@ class Raw:
 
     async def receive(self, kind: int | None = None, *, seconds: float = SECONDS) -> Packet:
         """The next packet, which must be of this kind."""
+        if self._early and kind in (None, PUBLISH):
+            return self._early.pop(0)
+        found = await self.receive_new(seconds=seconds)
+        assert kind is None or found.kind == kind, f"expected packet type {kind}, got {found}"
+        return found
+
+    async def receive_new(self, *, seconds: float = SECONDS) -> Packet:
+        """The next packet off the socket."""
         async with asyncio.timeout(seconds):
             first = (await self.reader.readexactly(1))[0]
             size = shift = 0
@@ -281,9 +290,7 @@ class Raw:
                 shift += 7
                 if byte < 128:
                     break
-            found = decode(first, await self.reader.readexactly(size))
-        assert kind is None or found.kind == kind, f"expected packet type {kind}, got {found}"
-        return found
+            return decode(first, await self.reader.readexactly(size))
 
     async def connect(self, client_id: str, **options: Any) -> Packet:
         """CONNECT; returns the CONNACK."""
@@ -317,7 +324,9 @@ class Raw:
             self.send(acknowledge_packet(PUBACK, found.packet_id))
         if found.qos == 2:
             self.send(acknowledge_packet(PUBREC, found.packet_id))
-            assert (await self.receive(PUBREL)).packet_id == found.packet_id
+            while (release := await self.receive_new(seconds=seconds)).kind == PUBLISH:
+                self._early.append(release)
+            assert (release.kind, release.packet_id) == (PUBREL, found.packet_id)
             self.send(acknowledge_packet(PUBCOMP, found.packet_id))
         return found
 

@@ -282,7 +282,7 @@ class Hub:
         """Add a subscription.
 
         Returns:
-            The reason code of its SUBACK, and whether retained messages are to be sent (`send_retained`, after the SUBACK).
+            The reason code of its SUBACK, and whether to call `send_waiting` after the SUBACK.
         """
         permissions = self._permissions.get(session)
         if permissions is not None and not permissions.may_subscribe(subscription.topic_filter):
@@ -290,23 +290,31 @@ class Hub:
         new = subscription.filter not in session.subscriptions
         if new and len(session.subscriptions) >= self.limits.subscriptions:
             return Reason.QUOTA_EXCEEDED, False
-        group = self.router.subscribe(session, subscription)
+        self.router.subscribe(session, subscription)
         if session.store is not None:
             session.store.subscribe(session, subscription)
+        wanted = bool(subscription.share) or subscription.retain_handling == 0 or (subscription.retain_handling == 1 and new)
+        return Reason(subscription.qos), wanted
+
+    def send_waiting(self, session: Session, subscription: Subscription) -> None:
+        """Send what was there before the subscription: retained messages; if it is shared, what lost members hold."""
+        if subscription.share:
+            self._adopt(session, subscription)
+        else:
+            self._send_retained(session, subscription)
+
+    def _adopt(self, session: Session, subscription: Subscription) -> None:
+        group = self.router.group(subscription.filter, subscription.topic_filter, subscription.share)
         if group is not None:
             group.adopt(session)
-        wanted = subscription.retain_handling == 0 or (subscription.retain_handling == 1 and new)
-        return Reason(subscription.qos), wanted and group is None
 
     def resume(self, session: Session) -> None:
         """A session that was away is back: its shared subscriptions take over what other lost members hold."""
         for subscription in session.subscriptions.values():
             if subscription.share:
-                group = self.router.group(subscription.filter, subscription.topic_filter, subscription.share)
-                if group is not None:
-                    group.adopt(session)
+                self._adopt(session, subscription)
 
-    def send_retained(self, session: Session, subscription: Subscription) -> None:
+    def _send_retained(self, session: Session, subscription: Subscription) -> None:
         """Send the retained messages a new subscription matches, with RETAIN set [MQTT-3.3.1-8]."""
         identifiers = encode_identifier(subscription.identifier)
         now = self.clock()

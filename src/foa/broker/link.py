@@ -40,7 +40,10 @@ class Link(Wire):
         if first & 0xF0 == 0x30 and self.session is not None:
             self._publish(self.session, first, data, start, end)
         elif first == 0x40 and end - start == 2 and self.session is not None:
-            self.session.acknowledged(data[start] << 8 | data[start + 1])
+            packet_id = data[start] << 8 | data[start + 1]
+            if not packet_id:
+                raise malformed("an acknowledgement has packet identifier 0")
+            self.session.acknowledged(packet_id)
         else:
             self._packet(first, data, start, end)
 
@@ -153,7 +156,7 @@ class Link(Wire):
 
     def _subscribe(self, session: Session, packet: packets.Subscribe) -> None:
         reasons: list[int] = []
-        retained: list[Subscription] = []
+        added: list[Subscription] = []
         for line in packet.lines:
             if isinstance(line, PacketError):
                 reasons.append(line.reason)
@@ -161,10 +164,10 @@ class Link(Wire):
             reason, wanted = self.hub.subscribe(session, line)
             reasons.append(reason)
             if wanted:
-                retained.append(line)
+                added.append(line)
         self.send(packets.write_suback(packets.SUBACK, packet.packet_id, reasons))
-        for subscription in retained:
-            self.hub.send_retained(session, subscription)
+        for subscription in added:
+            self.hub.send_waiting(session, subscription)
 
     def _disconnect(self, session: Session, packet: packets.Disconnect) -> None:
         if packet.session_expiry_seconds is not None:

@@ -70,8 +70,8 @@ class Router:
             self._routes[topic] = found
         return found
 
-    def subscribe(self, session: Session, subscription: Subscription) -> Group | None:
-        """Add a subscription or replace the one with the same filter [MQTT-3.8.4-3]; returns its group if it is shared."""
+    def subscribe(self, session: Session, subscription: Subscription) -> None:
+        """Add a subscription or replace the one with the same filter [MQTT-3.8.4-3]."""
         node = self._root
         for level in subscription.topic_filter.split("/"):
             node = node.children.setdefault(level, Node())
@@ -80,10 +80,9 @@ class Router:
         self._forget(subscription.topic_filter)
         if not subscription.share:
             node.subscriptions[session] = subscription
-            return None
+            return
         group = node.groups.setdefault(subscription.share, Group(subscription.filter, subscription.topic_filter))
         group.members[session] = subscription
-        return group
 
     def unsubscribe(self, session: Session, filter_: str) -> bool:
         """Remove a subscription; returns whether there was one."""
