@@ -9,14 +9,15 @@ under the same names in the table `[settings]`. A file in the working directory 
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 
+from foa.app.bounds import describe, metas
 from foa.app.nearest import nearest
 from foa.app.toml_file import TomlFile
 from foa.errors import BadInput
@@ -120,7 +121,7 @@ class Known:
     @property
     def secret(self) -> bool:
         """Whether its value must not be shown."""
-        return any(meta.description == "secret" for meta in _metas(self.type))
+        return any(meta.description == "secret" for meta in metas(self.type))
 
 
 @cache
@@ -132,7 +133,7 @@ def known_settings() -> Mapping[str, Known]:
         for each in fields(owner):
             if each.name in {"parameters", "origins"}:
                 continue
-            titles = [meta.title for meta in _metas(hints[each.name]) if meta.title]
+            titles = [meta.title for meta in metas(hints[each.name]) if meta.title]
             name = titles[-1] if titles else "FOA_" + each.name.upper()
             default = None if each.default is MISSING else each.default
             found[name] = Known(name=name, field=each.name, owner=owner, type=hints[each.name], default=default)
@@ -220,16 +221,10 @@ def _convert(setting: Known, value: object, origin: str) -> Any:
         return msgspec.convert(value, setting.type, strict=origin not in LAX, dec_hook=_path)
     except msgspec.ValidationError as error:
         shown = "that" if setting.secret else repr(value)[:80]
-        raise BadInput(f"{origin}: {setting.name} cannot be {shown}: {str(error)[:300]}") from error
+        raise BadInput(f"{origin}: {setting.name} cannot be {shown}: it takes {describe(setting.type)}") from error
 
 
 def _path(kind: type, value: object) -> object:
     if kind is Path and isinstance(value, str | Path) and str(value):
         return Path(value).expanduser()
     raise msgspec.ValidationError("Expected a path")
-
-
-def _metas(kind: Any) -> Iterable[msgspec.Meta]:
-    if get_origin(kind) is Annotated:
-        return [meta for meta in get_args(kind)[1:] if isinstance(meta, msgspec.Meta)]
-    return []

@@ -6,12 +6,10 @@ python -m foa.app.settings_reference > docs/reference/settings.md
 import inspect
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Annotated, Any, Literal, get_args, get_origin
 
-import msgspec
-
+from foa.app.bounds import describe
 from foa.app.settings import Known, Settings, known_settings
 from foa.values.parameters import Parameters
 
@@ -77,33 +75,13 @@ def _documented(owner: type) -> Mapping[str, str]:
 
 
 def _row(setting: Known) -> str:
-    return f"| `{setting.name}` | {bounds(setting.type)} | {_shown(setting)} | {meaning(setting)} |"
+    return f"| `{setting.name}` | {describe(setting.type).replace('|', '/')} | {_shown(setting)} | {meaning(setting)} |"
 
 
 def _shown(setting: Known) -> str:
     if setting.default == "":
         return "empty"
     return f"`{str(setting.default).lower() if isinstance(setting.default, bool) else setting.default}`"
-
-
-def bounds(kind: Any) -> str:
-    """What values a type takes, in words."""
-    metas: list[msgspec.Meta] = []
-    if get_origin(kind) is Annotated:
-        kind, *rest = get_args(kind)
-        metas = [meta for meta in rest if isinstance(meta, msgspec.Meta)]
-    if get_origin(kind) is Literal:
-        return " or ".join(f"`{each}`" for each in get_args(kind))
-    words = {str: "text", int: "whole number", float: "number", bool: "`true` or `false`"}.get(kind, "folder")
-    return ", ".join([words, *_limits(metas)])
-
-
-def _limits(metas: Iterable[msgspec.Meta]) -> Iterable[str]:
-    for meta in metas:
-        if meta.ge is not None and meta.le is not None:
-            yield f"{meta.ge:,g} to {meta.le:,g}"
-        elif meta.gt is not None and meta.le is not None:
-            yield f"over {meta.gt:,g}, at most {meta.le:,g}"
 
 
 def _capital(text: str) -> str:

@@ -65,8 +65,6 @@ def _losses(result: Result) -> Iterator[RenderableType]:
         yield Text(f"fallback: {shorten(what, 300)}", style="yellow")
     if result.status != "done":
         yield from _refusals(result.refusals)
-    if result.error:
-        yield Text(f"{result.status}: {clean(result.error, newlines=False)}", style="red")
 
 
 def _refusals(refusals: Sequence[Refusal]) -> Iterator[RenderableType]:

@@ -16,6 +16,8 @@ from foa.values.task import MAX_TASK_CHARACTERS, Label, Task, Turn
 
 MAX_TRANSCRIPT_BYTES = 4_000_000
 _TURN_NUMBER = 1_000  #: most turns, as the wire has it
+_Skills = Annotated[tuple[Name, ...], msgspec.Meta(max_length=32)]
+_Labels = Annotated[tuple[Label, ...], msgspec.Meta(max_length=32)]
 _WRITE = 'write a list of {"role": "user" or "assistant" or "system", "content": "…"}'
 
 
@@ -59,9 +61,19 @@ def make_task(
     return Task(
         text=question,
         transcript=tuple(earlier),
-        kind=_convert(kind, Name, "--kind"),
-        skills=_convert(list(skills), Annotated[tuple[Name, ...], msgspec.Meta(max_length=32)], "--skill"),
-        policies=_convert(list(policies), Annotated[tuple[Label, ...], msgspec.Meta(max_length=32)], "--policy"),
+        kind=_convert(kind, Name, "--kind", "a name of 1 to 64 characters"),
+        skills=_convert(
+            list(skills),
+            Annotated[tuple[Name, ...], msgspec.Meta(max_length=32)],
+            "--skill",
+            "a name of 1 to 64 characters, at most 32 times",
+        ),
+        policies=_convert(
+            list(policies),
+            Annotated[tuple[Label, ...], msgspec.Meta(max_length=32)],
+            "--policy",
+            "a label such as gdpr or region:eu, at most 32 times",
+        ),
     )
 
 
@@ -121,8 +133,8 @@ def _line(text: str, offset: int) -> int:
     return text.count("\n", 0, offset) + 1
 
 
-def _convert(value: object, kind: Any, option: str) -> Any:
+def _convert(value: object, kind: Any, option: str, form: str) -> Any:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise BadInput(f"{option}: {error}") from error
+        raise BadInput(f"{option}: write {form}") from error

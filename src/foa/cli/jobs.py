@@ -6,7 +6,7 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 import typer
@@ -34,6 +34,7 @@ from foa.values.topics import Topics
 
 LOOK_SECONDS = 0.25  #: how often a running job is looked at in the journal
 
+_Status = Literal["running", "done", "partial", "failed", "cancelled"]
 _Id = Annotated[str, typer.Argument(metavar="JOB", help="Its id, or the first characters of it.")]
 
 
@@ -48,7 +49,7 @@ def attach(app: typer.Typer, summary: str) -> None:
 
 
 def list_jobs(
-    status: Annotated[str | None, typer.Option(help="running, done, partial, failed or cancelled.")] = None,
+    status: Annotated[_Status | None, typer.Option(help="Only these.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 20,
     pairs: options.Setting = None,
     as_json: options.Json = False,
@@ -197,6 +198,8 @@ def _show(result: Result, *, as_json: bool) -> None:
         _write(result)
     else:
         output().print(draw_result(result))
+        if result.error:
+            say(result.error)
 
 
 def _write(value: object) -> None:

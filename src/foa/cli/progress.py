@@ -161,6 +161,6 @@ def _later_line(event: events.AnyEvent) -> str:
         case events.FellBack():
             return f"fallback: {event.what}"
         case events.Ended():
-            return f"{event.status}" + (f": {event.error}" if event.error else "")
+            return event.status
         case _:
             return ""

@@ -1,6 +1,6 @@
 """docs/reference/commands.md, written from the commands themselves.
 
-    python -m foa.cli.reference > docs/reference/commands.md
+python -m foa.cli.reference > docs/reference/commands.md
 """
 
 import sys

@@ -95,5 +95,5 @@ def test_too_many_messages_are_refused(tmp_path):
 
 @pytest.mark.parametrize(("option", "value"), [("policies", ["NOT A LABEL"]), ("skills", [""]), ("kind", "")])
 def test_an_unusable_label_names_its_option(option, value):
-    with pytest.raises(BadInput, match=r"--(policy|skill|kind): Expected"):
+    with pytest.raises(BadInput, match=r"--(policy|skill|kind): write a"):
         make_task("x", **{option: value})
