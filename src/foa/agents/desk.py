@@ -23,6 +23,7 @@ from foa.agents.seat import Seat
 from foa.errors import BadMessage, BudgetExceeded, FabricError, ModelReplyInvalid, PolicyDenied, PublishRefused
 from foa.exchange import KEY_PROPERTY, MAX_KEY, answer
 from foa.messages import DraftRequest, Join, Joined, Propose, Refused, Reply, Request, Stop, decode, encode
+from foa.policy.gate import enforcement, may_dispatch
 from foa.ports import Clock, Delivery, Replies, Transport
 from foa.values.budget import Budget
 from foa.values.ids import AgentId, ClusterId, JobId
@@ -203,24 +204,23 @@ class Desk:
             return Refused(
                 kind="bad_request", reason=f"this agent does not answer {kind!r}, only {', '.join(profile.kinds)}"
             )
-        missing = sorted(set(policies) - profile.policies)
-        if not missing:
+        verdict = may_dispatch(needs=policies, cleared=profile.policies)
+        if verdict:
             return None
-        reason = f"not cleared for {', '.join(missing)}"
-        event = {
-            "v": 1,
-            "at": self._clock.now(),
-            "decision": "deny",
-            "agent": profile.agent_id,
-            "job": job,
-            "request": kind,
-            "reason": reason,
-        }
+        event = enforcement(
+            verdict,
+            at=self._clock.now(),
+            gate="dispatch",
+            agent=profile.agent_id,
+            job=job,
+            request=kind,
+            labels=policies,
+        )
         try:
-            await self._transport.publish(Publication(topic=self._topics.enforcement(), payload=msgspec.json.encode(event)))
+            await self._transport.publish(Publication(topic=self._topics.enforcement(), payload=encode(event)))
         except PublishRefused as error:
             log.warning("a denial could not be told to the auditors: %s", error)
-        return Refused(kind="policy", reason=reason)
+        return Refused(kind="policy", reason=verdict.reason)
 
     async def _refuse(self, seat: Seat, delivery: Delivery, refused: Refused) -> None:
         self.counts[refused.kind] += 1

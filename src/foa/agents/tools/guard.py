@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from foa.agents.evidence import Evidence
 from foa.errors import PolicyDenied
+from foa.policy.gate import may_run_tool
 from foa.ports import Tool
 
 MAX_RESULT = 8_000  #: characters of a tool's result that a model sees
@@ -53,12 +54,11 @@ class Equipped:
             agent: labels the agent is cleared for.
             task: labels of the task.
         """
+        name = self.tool.name
         if missing := sorted(self.requires - agent):
-            return f"tool {self.tool.name} requires {', '.join(missing)}, which the agent is not cleared for"
+            return f"tool {name!r} requires {', '.join(missing)}, which the agent is not cleared for"
         reach = agent if self.cleared is None else self.cleared
-        if missing := sorted(task - reach):
-            return f"tool {self.tool.name} is not cleared for {', '.join(missing)}, which the task carries"
-        return ""
+        return may_run_tool(name, allowed=(name,), labels=task, cleared=reach).reason
 
     def for_task(self, *, agent: frozenset[str], task: frozenset[str]) -> "GuardedTool":
         """Give the tool as a model may drive it on this task: checked at every call."""
