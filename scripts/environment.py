@@ -67,7 +67,7 @@ def install_with_pip() -> bool:
     if not works("pip") and not run([sys.executable, "-m", "venv", "--clear", str(VENV)]):
         say("Python could not make a virtual environment: on Debian and Ubuntu, `apt-get install python3-venv`")
         return False
-    pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
+    pip = [str(PYTHON), "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-input"]
     return run([*pip, "--require-hashes", "-r", str(LOCK)]) and run([*pip, *foa_itself()])
 
 
