@@ -106,7 +106,7 @@ class Router:
             raise Unroutable(f"{text[:60]!r}", refusals)
         need = need_row(needs or Needs())
         seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
-        scored = self._score(hits, need, demand, kind, np.random.default_rng(seed))
+        scored = self._score(hits, vector, need, demand, kind, np.random.default_rng(seed))
         return self._choose(scored, refusals, need, vector, k)
 
     async def _embed(self, text: str, vector: Vector | None, spec: str) -> tuple[Vector, Vector | None]:
@@ -116,13 +116,20 @@ class Router:
         return (vector if vector is not None else rows[0]), demand
 
     def _score(
-        self, hits: Sequence[Hit], need: Vector, demand: Vector | None, kind: str, rng: np.random.Generator
+        self,
+        hits: Sequence[Hit],
+        vector: Vector,
+        need: Vector,
+        demand: Vector | None,
+        kind: str,
+        rng: np.random.Generator,
     ) -> list[Candidate]:
         rules, agents = self.rules.score, [hit.agent for hit in hits]
         facts = self.registry.facts(agents)
         similarity = np.array([hit.similarity for hit in hits], np.float32)
         lexical = np.array([hit.lexical for hit in hits], np.float32)
         sim = fuse(similarity, lexical, rules)
+        sim = self.registry.learned.convince(agents, sim, vector, now=self._clock.now())
         f = resource_factor(need, facts.offers, facts.load, rules)
         g = spec_factor(demand, facts.specs)
         trust = self._trust(agents, kind, rng)

@@ -21,6 +21,8 @@ from foa.ports import Clock, Embedder, Hit, IndexPoint, IndexQuery, VectorIndex
 from foa.registry.admission import Admission, Departed, RegistryLimits
 from foa.registry.bloom import set_positions
 from foa.registry.card import capability_text, decode_card
+from foa.registry.learned import Learned
+from foa.registry.reputation import Outcome
 from foa.registry.roster import Facts, Roster
 from foa.registry.shelf import Shelf
 from foa.registry.vitals import decode_vitals
@@ -33,6 +35,7 @@ V = TypeVar("V")
 log = logging.getLogger(__name__)
 
 _DECODED = 2_048  # cards kept decoded
+_STRANGER = 0.2  # most weight of a request that somebody else graded
 
 
 class Registry:
@@ -46,11 +49,13 @@ class Registry:
         clock: Clock,
         limits: RegistryLimits | None = None,
         shelf: Shelf | None = None,
+        learned: Learned | None = None,
     ) -> None:
         self.index = index
         self.embedder = embedder
         self.limits = limits or RegistryLimits()
         self.roster = Roster(embedder.dimension)
+        self.learned = learned or Learned()
         self._clock = clock
         self._shelf = shelf or Shelf()
         self._admission = Admission(self.limits)
@@ -133,7 +138,7 @@ class Registry:
         for (i, vcv), more in zip(opened, vectors, strict=True):
             try:
                 self._put(cards[i][1], vcv)
-                points[vcv.agent_id] = _point(vcv, more, self.embedder.id)
+                points[vcv.agent_id] = self._point(vcv, more)
             except BadCapability as refusal:
                 results[i] = self._refused(cards[i][0] or vcv.agent_id, refusal, vcv.public_key)
         if points:
@@ -187,6 +192,27 @@ class Registry:
         elif not vitals.online and agent not in self._hidden:
             self._hidden.add(agent)
             await self.index.remove([agent])
+
+    async def learn(self, outcomes: Sequence[Outcome]) -> None:
+        """Let graded requests adjust what their agents are believed to be good at.
+
+        Give it what `Reputation.record` counted, at the start everything that was stored. Outcomes of agents that are not
+        here yet are kept for them; those without a text teach nothing.
+
+        Raises:
+            ModelUnreachable: the embedder does not answer.
+        """
+        told = [outcome for outcome in outcomes if outcome.text]
+        if not told:
+            return
+        vectors = await self.embedder.embed([outcome.text for outcome in told])
+        for outcome, vector in zip(told, vectors, strict=True):
+            weight = outcome.weight if not outcome.by else min(outcome.weight, _STRANGER)
+            agent = AgentId(outcome.agent)
+            self.learned.add(agent, vector, grade=outcome.grade, at=outcome.at, text=outcome.text, weight=weight)
+        for agent in dict.fromkeys(AgentId(outcome.agent) for outcome in told):
+            if agent in self.roster and agent not in self._hidden:
+                await self._show(agent)
 
     async def aclose(self) -> None:
         """Close the index and the shelf."""
@@ -286,11 +312,24 @@ class Registry:
         _remember(self._refusals, agent, reason[:500], min(10_000, self.limits.remembered))
 
     async def _show(self, agent: AgentId) -> None:
-        vcv = self.get(agent)
+        """Put an agent into the index (again), with what it has proved."""
         self._hidden.discard(agent)
-        if vcv is not None:
-            more = await self._more_vectors([vcv])
-            await self.index.upsert([_point(vcv, more[0], self.embedder.id)])
+        if (vcv := self.get(agent)) is not None:
+            [more] = await self._more_vectors([vcv])
+            await self.index.upsert([self._point(vcv, more)])
+
+    def _point(self, vcv: Vcv, more: Matrix) -> IndexPoint:
+        proved = self.learned.prototype(vcv.agent_id, vcv.c)
+        return IndexPoint(
+            agent=vcv.agent_id,
+            vector=vcv.c,
+            more_vectors=(*more, *([] if proved is None else [proved])),
+            text="\n".join([_text(vcv), *self.learned.texts(vcv.agent_id)]),
+            bloom=set_positions(vcv.s),
+            policies=vcv.p,
+            embedder=self.embedder.id,
+            kinds=vcv.kinds,
+        )
 
 
 def _text(vcv: Vcv) -> str:
@@ -307,19 +346,6 @@ def _text_lie(vcv: Vcv, ours: Vector, least: float) -> FalseClaim | None:
     if (cosine := float(vcv.c @ ours)) < least:
         return FalseClaim(f"agent {vcv.agent_id}: c is not the embedding of its own text (cosine {cosine:.2f})")
     return None
-
-
-def _point(vcv: Vcv, more: Matrix, embedder: str) -> IndexPoint:
-    return IndexPoint(
-        agent=vcv.agent_id,
-        vector=vcv.c,
-        more_vectors=tuple(more),
-        text=_text(vcv),
-        bloom=set_positions(vcv.s),
-        policies=vcv.p,
-        embedder=embedder,
-        kinds=vcv.kinds,
-    )
 
 
 def _remember(store: "OrderedDict[K, V]", key: K, value: V, most: int) -> None:

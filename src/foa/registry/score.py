@@ -36,8 +36,7 @@ class ScoreRules:
     beta: float = 1.0  #: how steeply f falls with the gap
     unstated: float = 0.25  #: gap of a quantity that is needed and not stated
     load_weight: float = 0.5  #: gap of a fully loaded agent
-    lexical_weight: float = 0.25  #: share of the words in sim, where words were searched
-    lexical_half: float = 8.0  #: BM25 score that counts half
+    lexical: float = 0.03  #: κ, what one point of BM25 convinces
 
 
 def typical_usd(resources: Resources) -> float:
@@ -102,16 +101,16 @@ def spec_factor(demand: Vector | None, specs: Matrix) -> Vector:
 
 
 def fuse(similarity: Vector, lexical: Vector, rules: ScoreRules) -> Vector:
-    """Blend cosine and words: (1 − w)·max(0, cosine) + w·share; the plain max(0, cosine) where no word was found at all.
+    """Join two pieces of evidence, meaning and words: 1 − (1 − max(0, cosine)) · exp(−κ · BM25).
 
-    A BM25 score has no upper end, so its share is score/(score + `lexical_half`): 0 to 1, and comparable between queries.
+    Either may convince alone (a noisy or): where descriptions are short and loose BM25 is small and the cosine decides,
+    where a rare word is named BM25 is large and decides. Without a word in common it is max(0, cosine).
 
     Args:
         similarity: cosines, shape (n,).
         lexical: BM25 scores, not negative, shape (n,).
+
+    Returns:
+        Shape (n,), float32, 0 to 1.
     """
-    dense = np.maximum(similarity, 0)
-    if not lexical.any():
-        return dense
-    weight = rules.lexical_weight
-    return ((1 - weight) * dense + weight * lexical / (lexical + rules.lexical_half)).astype(np.float32)
+    return (1 - (1 - np.clip(similarity, 0, 1)) * np.exp(-rules.lexical * lexical)).astype(np.float32)

@@ -1,0 +1,117 @@
+"""What agents have proved to be good at: their graded requests, remembered as vectors and words.
+
+    outcome ──► memory of the agent (newest 64) ──► prototype and words for the index: found again for the like
+                                                └─► closeness at scoring: kernel density of good and of bad requests near
+
+Bounded by agent and in all, decays with time, replayable: the same outcomes in the same order give the same memory.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from foa.values.ids import AgentId
+from foa.values.vcv import Vector
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearningRules:
+    """How graded requests become capability."""
+
+    requests: int = 64  #: remembered for each agent, the newest
+    agents: int = 10_000  #: agents with a memory, the latest to be graded
+    texts: int = 24  #: of the well done, newest first, that the index learns words from
+    text_characters: int = 300  #: of each
+    good: float = 0.6  #: grade from which a request counts as well done for prototype and words
+    sharpness: float = 15.0  #: of the kernel exp(−t (1 − cosine))
+    floor: float = 1e-4  #: density that says nothing
+    trust: float = 0.8  #: γ, how far a request just like it convinces: 1 − e^−γ
+    prototype: float = 4.0  #: weight of the well done beside c
+    half_life_seconds: float = 90 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Request:
+    vector: Vector
+    grade: float
+    weight: float
+    at: float
+    text: str
+
+
+class Learned:
+    """Memories of graded requests."""
+
+    def __init__(self, rules: LearningRules | None = None) -> None:
+        self.rules = rules or LearningRules()
+        self._memory: OrderedDict[AgentId, deque[_Request]] = OrderedDict()
+
+    def add(self, agent: AgentId, vector: Vector, *, grade: float, at: float, text: str, weight: float = 1.0) -> None:
+        """Remember one graded request.
+
+        Args:
+            vector: the request's embedding, unit length.
+            grade: 0 to 1; one half says nothing.
+            at: seconds since the epoch.
+            text: the request, for its words.
+            weight: 0 to 1, less for a grader that is little trusted.
+        """
+        rules = self.rules
+        memory = self._memory.setdefault(agent, deque(maxlen=rules.requests))
+        memory.append(_Request(vector.astype(np.float16), grade, weight, at, text[: rules.text_characters]))
+        self._memory.move_to_end(agent)
+        if len(self._memory) > rules.agents:
+            self._memory.popitem(last=False)
+
+    def __contains__(self, agent: AgentId) -> bool:
+        return agent in self._memory
+
+    def prototype(self, agent: AgentId, c: Vector) -> Vector | None:
+        """Give c moved to the mean of what was well done; None where nothing was. Unit length."""
+        good = [request for request in self._memory.get(agent, ()) if request.grade >= self.rules.good]
+        if not good:
+            return None
+        weights = np.array([request.weight * (2 * request.grade - 1) for request in good], np.float32)
+        mean = (weights[:, None] * np.stack([request.vector for request in good], dtype=np.float32)).sum(axis=0) / max(weights.sum(), 1.0)
+        moved = c + self.rules.prototype * mean
+        return (moved / np.linalg.norm(moved)).astype(np.float32)
+
+    def texts(self, agent: AgentId) -> list[str]:
+        """Give the newest requests that were well done, in their words."""
+        good = [request.text for request in self._memory.get(agent, ()) if request.grade >= self.rules.good and request.text]
+        return good[-self.rules.texts :]
+
+    def convince(self, agents: Sequence[AgentId], sim: Vector, vector: Vector, *, now: float) -> Vector:
+        """Move each agent's sim by what it did with requests like this one.
+
+        The like that were well done move it towards 1, the like that were not towards 0; an agent nobody graded keeps its.
+
+        Args:
+            agents: shape (n,).
+            sim: 0 to 1, shape (n,).
+            vector: the request, unit length.
+            now: seconds since the epoch.
+
+        Returns:
+            Shape (n,), float32, 0 to 1.
+        """
+        moved = sim.astype(np.float32).copy()
+        for i, agent in enumerate(agents):
+            if memory := self._memory.get(agent):
+                good, bad = self._densities(memory, vector, now)
+                doubt, proof = np.exp(-self.rules.trust * bad), 1 - np.exp(-self.rules.trust * good)
+                moved[i] = (moved[i] + (1 - moved[i]) * proof) * doubt
+        return moved
+
+    def _densities(self, memory: Sequence[_Request], vector: Vector, now: float) -> tuple[float, float]:
+        """Give the kernel density of good and of bad requests near this one, on a log scale: 0 none, 1 one just like it."""
+        rules = self.rules
+        ages = np.array([max(0.0, now - request.at) for request in memory])
+        weights = np.array([request.weight * (2 * request.grade - 1) for request in memory])
+        weights *= 0.5 ** (ages / rules.half_life_seconds)
+        near = weights * np.exp(rules.sharpness * (np.stack([request.vector for request in memory], dtype=np.float32) @ vector - 1))
+        balance = near.sum()
+        density = np.log1p(abs(balance) / rules.floor) / np.log1p(1 / rules.floor)
+        return (float(density), 0.0) if balance > 0 else (0.0, float(density))
