@@ -1,15 +1,18 @@
 """Agents as a user gives them, made ready to serve: files, functions, or ones with a brain of their own."""
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from foa.agents.brain import Agent
+from foa.agents.lm import LmBrain
+from foa.agents.profile import load_profile
+from foa.agents.tools.equip import equip
 from foa.app.settings import Settings
 from foa.errors import BadInput
 from foa.ports import Clock, Embedder, Model
 
-#: An agent file, a folder or pattern of them, an `@foa.agent` function, or an agent.
+#: An agent file, a folder or pattern of them, an `@foa.agent` function, or an agent with a brain of its own.
 AgentSource = Agent | Path | str
 
 
@@ -23,5 +26,51 @@ async def build_agents(
     settings: Settings,
     over: Path | str | None,
 ) -> AsyncGenerator[list[Agent]]:
-    """Make agents; their tools are closed when the block ends."""
-    yield [source for source in sources if isinstance(source, Agent)]
+    """Make agents of their sources; their tools are closed when the block ends.
+
+    Args:
+        sources: files (`agents/reader.md`), folders or patterns of them (`agents/*.md`), functions, agents.
+        model: what answers for agents that come from files.
+        embedder: for their search by meaning.
+        clock: for their budgets.
+        settings: where vectors may be kept.
+        over: the folder that tools without one of their own look at; None: that of the agent's file.
+
+    Raises:
+        BadInput: a file is not there or not usable (with its line), or a tool's options are not.
+    """
+    folder = Path(over).expanduser() if over is not None else None
+    if folder is not None and not folder.is_dir():
+        raise BadInput(f"there is no folder {folder}: name one that the agents should look at")
+    async with AsyncExitStack() as stack:
+        agents: list[Agent] = []
+        for source in sources:
+            if isinstance(source, Agent):
+                agents.append(source)
+                continue
+            for path in agent_files(source):
+                profile = load_profile(path)
+                tools = await stack.enter_async_context(
+                    equip(profile, embedder=embedder, over=folder, cache=settings.cache_dir)
+                )
+                agents.append(Agent(profile=profile, brain=LmBrain(profile, model, clock=clock, tools=tools)))
+        yield agents
+
+
+def agent_files(source: Path | str) -> Iterable[Path]:
+    """The agent files that a path, a folder or a pattern names, sorted.
+
+    Raises:
+        BadInput: it names none.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        found = sorted(path.glob("*.md"))
+    else:
+        found = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor) if path.anchor else path)))
+    if not found:
+        raise BadInput(f"there is no agent file {source}: an agent is a Markdown file (docs/howto/bring-your-own-agents.md)")
+    return found
+
