@@ -8,8 +8,9 @@ import contextlib
 import os
 import random
 import socket
+import threading
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -112,6 +113,7 @@ class PahoTransport(BrokerSession):
     async def open_link(self) -> None:
         """Connect, or say at once why not."""
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         try:
             code = await self._connect()
         except TimeoutError as error:
@@ -183,17 +185,31 @@ class PahoTransport(BrokerSession):
     def _on_socket_open(self, _client: Client, _data: Any, sock: Any) -> None:
         with _same(sock) as plain:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._loop.call_soon_threadsafe(self._loop.add_reader, sock.fileno(), self._readable, sock)
+        self._in_loop(self._watch_reads, sock)
 
     def _on_socket_close(self, _client: Client, _data: Any, sock: Any) -> None:
         self._loop.remove_reader(sock.fileno())
         self._loop.remove_writer(sock.fileno())
 
-    def _on_register_write(self, client: Client, _data: Any, sock: Any) -> None:
-        self._loop.call_soon_threadsafe(self._loop.add_writer, sock.fileno(), client.loop_write)
+    def _on_register_write(self, _client: Client, _data: Any, sock: Any) -> None:
+        self._in_loop(self._watch_writes, sock)
 
     def _on_unregister_write(self, _client: Client, _data: Any, sock: Any) -> None:
         self._loop.remove_writer(sock.fileno())
+
+    def _in_loop(self, call: Callable[[Any], None], sock: Any) -> None:
+        if threading.get_ident() == self._thread:
+            call(sock)
+        else:
+            self._loop.call_soon_threadsafe(call, sock)
+
+    def _watch_reads(self, sock: Any) -> None:
+        if self._client.socket() is sock:  # by now it may be closed, and its number another's
+            self._loop.add_reader(sock.fileno(), self._readable, sock)
+
+    def _watch_writes(self, sock: Any) -> None:
+        if self._client.socket() is sock:
+            self._loop.add_writer(sock.fileno(), self._client.loop_write)
 
     def _readable(self, sock: Any) -> None:
         self._client.loop_read()
