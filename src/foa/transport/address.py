@@ -91,7 +91,7 @@ def parse_address(text: str, *, ca: Path | None = None, cert: Path | None = None
         scheme=parts.scheme,
         host=parts.hostname,
         port=_PORTS[parts.scheme] if port is None else port,
-        path=parts.path or "/mqtt",
+        path=(parts.path or "/mqtt") if websocket else "/mqtt",
         username=None if parts.username is None else unquote(parts.username),
         password=None if parts.password is None else unquote(parts.password),
         ca=ca,
