@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from flwr.app import ConfigRecord, Context, Message
-from flwr.clientapp.typing import ClientAppCallable, Mod
+from flwr.clientapp.typing import Mod
 
 from foa.errors import BadMessage, FabricError
-from foa.fl.flower import REFUSED, REFUSED_DEGRADED, failure, pack_content, unpack_content
+from foa.fl.flower import REFUSED, REFUSED_DEGRADED, ClientAppCallable, failure, pack_content, unpack_content
 from foa.fl.guardian import Accept, Condition, Counter, Guardian, Refuse, Terms, TrainAsk, Verdict
 from foa.fl.terms import RECORD, Told, read_ask, write_told
 from foa.ports import Clock
@@ -56,6 +56,12 @@ def guardian_mod(site: Site) -> Mod:
             return failure(message, REFUSED_DEGRADED, str(error))
 
     return guard
+
+
+def guarded(app: ClientAppCallable, site: Site) -> ClientAppCallable:
+    """The app with the guardian in front, without touching the app."""
+    mod = guardian_mod(site)
+    return lambda message, context: mod(message, context, app)
 
 
 def _answer(site: Site, ask: TrainAsk, message: Message, context: Context, call_next: ClientAppCallable) -> Message:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import flwr.supercore.telemetry as flower_telemetry
 from flwr.app import ArrayRecord, Context, Error, Message, RecordDict
+from flwr.clientapp.typing import ClientAppCallable as ClientAppCallable
 from flwr.common.serde import (
     array_record_from_proto,
     array_record_to_proto,

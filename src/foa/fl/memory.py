@@ -169,7 +169,8 @@ class Memory:
 
 def _seen(device: Device, outcome: Outcome, number: int) -> Device:
     if outcome.kind == "refused":
-        return replace(device, refusals=device.refusals + 1)
+        # it was asked: its turn is used up, or who never can would be asked for ever
+        return replace(device, refusals=device.refusals + 1, waiting=0.0)
     if outcome.kind == "lost":
         return replace(device, losses=device.losses + 1, waiting=0.0)
     part = outcome.hour * PARTS_OF_DAY // 24

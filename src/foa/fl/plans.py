@@ -147,6 +147,6 @@ def rule_plan(
         deadline_seconds=min(max(tail, bounds.deadline_min_seconds), bounds.deadline_max_seconds),
         aggregation=robust[0] if robust and suspects > 0 else plain,
         noise_floor=max(bounds.noise_min, previous.noise_floor if previous else 0.0),
-        reason="rule: Oort per turn, deadline 1.5 × the slow tenth" + (", updates looked poisoned" if suspects > 0 else ""),
+        reason="Oort per turn, deadline 1.5 × the slow tenth" + (", updates looked poisoned" if suspects > 0 else ""),
     )
     return limit_change(plan, bounds, previous).value

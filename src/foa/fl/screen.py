@@ -2,7 +2,8 @@
 
 A few updates that are far longer than the rest, or point against them, are suspects: they are set aside and their clients
 quarantined, never silently deleted. If a large share looks strange, nothing is screened out: that is drift, and the robust
-rules must carry it.
+rules must carry it. With fewer than five updates, with mixed widths, or with local noise (which makes honest updates as long
+as it likes) nothing can be told apart: then only what is unusable is set aside.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,13 +33,14 @@ class Screening:
     drift: bool  #: so many looked strange that none was set aside for it
 
 
-def screen(base: Arrays, updates: Sequence[Update], *, same_shapes: bool = True) -> Screening:
+def screen(base: Arrays, updates: Sequence[Update], *, same_shapes: bool = True, noised: bool = False) -> Screening:
     """Set aside what cannot be used, then what stands out.
 
     Args:
         base: the model that was trained from.
         updates: as they came.
-        same_shapes: False where widths differ; then only unusable numbers are looked for.
+        same_shapes: False where widths differ.
+        noised: clients added noise of their own.
     """
     usable, suspects = list[Update](), dict[AgentId, str]()
     for update in updates:
@@ -50,7 +52,7 @@ def screen(base: Arrays, updates: Sequence[Update], *, same_shapes: bool = True)
             usable.append(update)
         except BadInput as error:
             suspects[update.client] = str(error)
-    if not same_shapes or len(usable) < 4:
+    if not same_shapes or noised or len(usable) < 5:
         return Screening(kept=tuple(usable), suspects=suspects, drift=False)
     strange = _strange(base, usable)
     if len(strange) >= DRIFT * len(usable):

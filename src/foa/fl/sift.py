@@ -30,7 +30,13 @@ class Sifted:
 
 
 def sift(
-    base: Arrays, updates: Sequence[Update], *, rule: str, validate: Validate | None, losses: Sequence[float]
+    base: Arrays,
+    updates: Sequence[Update],
+    *,
+    rule: str,
+    validate: Validate | None,
+    losses: Sequence[float],
+    noised: bool = False,
 ) -> Sifted:
     """Screen and aggregate one round.
 
@@ -40,6 +46,7 @@ def sift(
         rule: a key of `AGGREGATIONS`.
         validate: None: nothing is ever rolled back.
         losses: of the models that were taken before, oldest first.
+        noised: clients added noise of their own; then nobody is a suspect by length or direction.
 
     Raises:
         BadInput: there is no such rule.
@@ -47,7 +54,7 @@ def sift(
     if rule not in AGGREGATIONS:
         raise BadInput(f"no aggregation is called {rule!r}: use one of {', '.join(AGGREGATIONS)}")
     same = _same_shapes(base, updates)
-    screened = screen(base, updates, same_shapes=same)
+    screened = screen(base, updates, same_shapes=same, noised=noised)
     kept = screened.kept
     if not kept:
         return Sifted(kept=(), suspects=screened.suspects, drift=False, model=base, robust=False, loss=None, taken=False)

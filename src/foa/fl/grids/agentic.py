@@ -262,8 +262,14 @@ class AgenticGrid(Grid):
         # what a VCV says is rounded, so a truthful count may be a fifth over it
         limits = {block.id: math.ceil(block.samples * 1.2) for block in self._profiles().values()}
         validate = self._validate
+        noised = any(said is not None and said.noise_multiplier > 0 for said in told.values())
         sifted = sift(
-            base, capped(updates, limits), rule=choice.plan.aggregation, validate=validate, losses=self.state.losses
+            base,
+            capped(updates, limits),
+            rule=choice.plan.aggregation,
+            validate=validate,
+            losses=self.state.losses,
+            noised=noised,
         )
         rows += [ClientRow(client=client, kind="screened", reason=why) for client, why in sifted.suspects.items()]
         credit = dict[AgentId, float]()

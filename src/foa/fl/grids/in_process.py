@@ -8,12 +8,11 @@ from types import TracebackType
 from typing import Any
 
 from flwr.app import Context, Message, RecordDict
-from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
 from foa.errors import JobCancelled
-from foa.fl.flower import CRASHED, begin, failure, pack, stamp, unpack
+from foa.fl.flower import CRASHED, ClientAppCallable, begin, failure, pack, stamp, unpack
 from foa.values.ids import JobId
 
 
@@ -23,7 +22,7 @@ class InProcessGrid(Grid):
     Replies come back in the order of the messages, so that sums of floats are the same on every Grid.
     """
 
-    def __init__(self, apps: Mapping[int, tuple[ClientApp, Context]], *, workers: int = 2, run: str = "run") -> None:
+    def __init__(self, apps: Mapping[int, tuple[ClientAppCallable, Context]], *, workers: int = 2, run: str = "run") -> None:
         """Make a Grid.
 
         Args:
@@ -132,7 +131,7 @@ class InProcessGrid(Grid):
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def run_app(app: ClientApp, message: Message, context: Context) -> Message:
+def run_app(app: ClientAppCallable, message: Message, context: Context) -> Message:
     """Let a client app answer; whatever it raises becomes an error reply, for the server has to go on without it."""
     try:
         return app(message, context)

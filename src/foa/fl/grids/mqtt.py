@@ -18,7 +18,6 @@ from types import TracebackType
 
 import msgspec
 from flwr.app import Context, Message, RecordDict
-from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
@@ -26,7 +25,7 @@ from foa.errors import AgentLost, BadMessage, FabricError, JobCancelled
 from foa.exchange import Exchange, answer
 from foa.fl.blobs import BlobClaim, FolderBlobs
 from foa.fl.block import FlBlock, decode_block, node_id
-from foa.fl.flower import begin, pack, stamp, unpack
+from foa.fl.flower import ClientAppCallable, begin, pack, stamp, unpack
 from foa.fl.grids.in_process import run_app
 from foa.ports import Delivery, Transport
 from foa.values.ids import AgentId, JobId, check_id
@@ -304,7 +303,7 @@ class FlowerNode:
         transport: Transport,
         topics: FlTopics,
         block: FlBlock,
-        app: ClientApp,
+        app: ClientAppCallable,
         context: Context,
         *,
         blobs: FolderBlobs | None = None,

@@ -1,0 +1,144 @@
+"""A folder with a federated-learning project: `FL.toml` and a Flower app. Reading the file needs numpy only.
+
+FL.toml   rounds, clients, terms, privacy, a table a site
+app.py    app: ClientApp · strategy() · arrays() · config() · optional: validate(arrays), sites(clients)
+"""
+
+import importlib.util
+import sys
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any
+
+import msgspec
+
+from foa.errors import BadInput
+from foa.fl.guardian import Limits, Terms
+from foa.fl.plans import Bounds
+from foa.values.ids import WireId
+
+MAX_FILE_BYTES = 200_000
+FILE = "FL.toml"
+
+_Positive = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteSpec:
+    """One site: what its owner allows, what its device is, what its part of the data is called."""
+
+    name: WireId
+    partition: Annotated[int, msgspec.Meta(ge=0)] = 0  #: `partition-id` for the app
+    records: _Positive = 1  #: training records
+    limits: Limits = Limits()
+    seconds_a_step: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 0.001
+    battery: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    plugged: bool = True
+    width: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
+    usd_a_round: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 0.0
+    epsilon: Annotated[float, msgspec.Meta(gt=0, le=1000)] | None = None  #: its own budget; None: the project's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Privacy:
+    """Budget of every site that names none."""
+
+    epsilon: Annotated[float, msgspec.Meta(gt=0, le=1000)]
+    delta: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 1e-5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """What FL.toml says."""
+
+    app: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_]+\.py$")] = "app.py"
+    rounds: _Positive = 10
+    clients: _Positive = 10  #: for apps that make any number of sites
+    k: _Positive = 4
+    purpose: Annotated[str, msgspec.Meta(max_length=200)] = "*"
+    policy: Annotated[str, msgspec.Meta(max_length=1_000)] = ""  #: the owner's wishes for the server agent, in plain words
+    terms: Terms = Terms(epochs=1, steps=100, width=1.0, batch=16, noise_multiplier=0.0, clip=1.0)
+    #: field of the terms → key by which the app reads it
+    keys: Mapping[str, str] = field(default_factory=dict[str, str])
+    bounds: Bounds = Bounds(k_max=100_000)
+    privacy: Privacy | None = None
+    usd_a_round: Annotated[float, msgspec.Meta(ge=0, le=1e9)] = 0.0
+    credit: bool = False
+    sites: Annotated[tuple[SiteSpec, ...], msgspec.Meta(max_length=100_000)] = ()
+
+
+def read_project(folder: Path) -> Project:
+    """What a folder's FL.toml says.
+
+    Raises:
+        BadInput: there is none, it is no TOML, or a value does not fit; the message says which.
+    """
+    path = folder / FILE
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise BadInput(f"{path} is over {MAX_FILE_BYTES:,} bytes")
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}; a project folder holds {FILE} and a Flower app") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: not TOML: {error}") from error
+    unknown = content.keys() - {known.name for known in fields(Project)}
+    if unknown:
+        raise BadInput(f"{path}: there is no key {sorted(unknown)[0]!r} here")
+    try:
+        return msgspec.convert(content, type=Project)
+    except msgspec.ValidationError as error:
+        raise BadInput(f"{path}: {error}") from error
+
+
+class App:
+    """A project's app.py, loaded. It is the user's own code and is trusted like any program they start."""
+
+    def __init__(self, folder: Path, project: Project) -> None:
+        """Load it.
+
+        Raises:
+            BadInput: it is not there, does not run, or lacks a part.
+        """
+        self._path = folder / project.app
+        self._module = _load(self._path)
+        for name in ("app", "strategy", "arrays", "config"):
+            if not hasattr(self._module, name):
+                raise BadInput(f"{self._path} has no {name!r}: it needs app, strategy(), arrays() and config()")
+
+    def part(self, name: str) -> Any:
+        """A part by its name; None where the app has none."""
+        return getattr(self._module, name, None)
+
+    def sites(self, project: Project, clients: int | None) -> Sequence[SiteSpec]:
+        """The project's sites, or as many as the app makes.
+
+        Raises:
+            BadInput: neither names any, two have one name, or a number was asked of a project that names its sites.
+        """
+        make: Callable[[int], Sequence[SiteSpec]] | None = self.part("sites")
+        if make is None and clients is not None and clients != len(project.sites):
+            raise BadInput(f"this project names its {len(project.sites)} sites; leave --clients out")
+        found = project.sites if make is None else make(clients or project.clients)
+        if not found:
+            raise BadInput(f"no sites: name them in {FILE} ([[sites]]), or write sites(clients) in {self._path.name}")
+        if len({site.name for site in found}) != len(found):
+            raise BadInput(f"two sites of {self._path.parent} have one name")
+        return found
+
+
+def _load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"foa_fl_{path.parent.name}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise BadInput(f"{path} is not there: a project folder holds {FILE} and a Flower app")
+    module = importlib.util.module_from_spec(spec)
+    # dataclasses and torch look a module up by its name
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except ImportError as error:
+        raise BadInput(f"{path} needs {error.name or error}: install it, e.g. with `pip install 'foa[fl]'`") from error
+    return module
