@@ -147,6 +147,11 @@ class Broker:
         self._servers.append(server)
         return int(server.sockets[0].getsockname()[1])
 
+    @property
+    def links(self) -> frozenset[Wire]:
+        """Every socket that is open now."""
+        return frozenset(self._links)
+
     # ── connections ────────────────────────────────────────────────────────────────────────────────────────────────
     def admit(self, link: Wire) -> bool:
         """Whether a new connection is listened to at all."""

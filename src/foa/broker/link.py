@@ -16,16 +16,12 @@ from foa.broker.properties import NOTHING, MessageProperties, Property, Value
 from foa.broker.reason import PacketError, Reason, malformed, violation
 from foa.broker.session import Session
 from foa.broker.topics import Subscription
-from foa.broker.wire import State, Wire
+from foa.broker.wire import State, Stranger, Wire
 
 if TYPE_CHECKING:
     from foa.broker.broker import Broker
 
 log = logging.getLogger(__name__)
-
-
-class Stranger(PacketError):
-    """What came first is not MQTT: there is no answer to it."""
 
 
 class Link(Wire):

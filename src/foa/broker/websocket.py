@@ -194,6 +194,9 @@ class FramedTransport(asyncio.Transport):
             self._transport.write(encode_frame(CLOSE, NORMAL.to_bytes(2, "big")))
             self._transport.close()
 
+    def can_write_eof(self) -> bool:
+        return False  # the close frame says it
+
     def abort(self) -> None:
         self._transport.abort()
 

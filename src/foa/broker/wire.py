@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from foa.broker.codec import decode_length
 from foa.broker.hub import Hub
 from foa.broker.message import Message
-from foa.broker.packets import write_disconnect
+from foa.broker.packets import CONNECT, write_disconnect
 from foa.broker.properties import Property
 from foa.broker.reason import PacketError, Reason, malformed
 from foa.broker.session import Session
@@ -23,6 +23,10 @@ log = logging.getLogger(__name__)
 
 #: largest CONNECT taken: nobody who has not given a password may make the broker hold more, bytes
 LARGEST_CONNECT = 262_144
+
+
+class Stranger(PacketError):
+    """What came first is not MQTT: there is no answer to it."""
 
 
 class State(Enum):
@@ -126,6 +130,8 @@ class Wire(asyncio.Protocol):
             if end - position > self._read_limit:
                 raise too_large(end - position, self._read_limit)
             if end > size:
+                if self.state is State.ACCEPTED and first != CONNECT << 4:
+                    raise Stranger(Reason.PROTOCOL_ERROR, "the first packet is not CONNECT")  # [MQTT-3.1.0-1]
                 self._need = end - position
                 return position
             self.handle(first, data, start, end)
@@ -192,6 +198,12 @@ class Wire(asyncio.Protocol):
         if len(parts[0]) + len(parts[1]) + 2 <= self._packet_limit:
             self._own_aliases[message.topic] = alias
         return parts
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What waits for the client to read it."""
+        buffered = self._transport.get_write_buffer_size() if self._transport is not None else 0
+        return buffered + sum(len(part) for part in self._out)
 
     def flush(self) -> None:
         """Write what this turn put out."""
