@@ -4,8 +4,11 @@ from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import httpx2
+import pydantic_ai
 from openai import AsyncOpenAI
 from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
+
+pydantic_ai.BANNER_ENABLED = False  # the terminal belongs to foa's own output
 
 MAX_RESPONSE_BYTES = 8_000_000  #: of one HTTP response
 _OPENAI_HOSTS = ("openai.com", "azure.com")

@@ -134,7 +134,7 @@ class Demultiplexer:
         while (seconds := self.seconds_to_sweep()) is not None and seconds <= 0:
             _, packet = self._unclaimed.popleft()
             self.strangers += 1
-            log.warning("nobody claimed a message in its time", extra={"topic": packet.publication.topic})
+            log.info("nobody claimed a message in its time", extra={"topic": packet.publication.topic})
             if (wait := packet.settle()) is not None:
                 waits.append(wait)
         return waits
