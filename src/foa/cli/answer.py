@@ -12,6 +12,7 @@ from foa.values.result import Refusal, Result
 
 MAX_SOURCES = 20  #: shown; `--json` has them all
 MAX_REFUSALS = 8
+MAX_FALLBACKS = 8
 
 
 def draw_result(result: Result) -> RenderableType:
@@ -61,8 +62,10 @@ def _work(result: Result) -> Table:
 def _losses(result: Result) -> Iterator[RenderableType]:
     for agent, why in result.lost.items():
         yield Text(f"lost {clean(agent)}: {shorten(why, 200)}", style="yellow")
-    for what in result.fallbacks:
+    for what in result.fallbacks[:MAX_FALLBACKS]:
         yield Text(f"fallback: {shorten(what, 300)}", style="yellow")
+    if len(result.fallbacks) > MAX_FALLBACKS:
+        yield Text(f"and {count(len(result.fallbacks) - MAX_FALLBACKS, 'fallback')} more", style="yellow")
     if result.status != "done":
         yield from _refusals(result.refusals)
 

@@ -67,8 +67,7 @@ def _fold(board: Board, event: events.AnyEvent) -> Board:
         case events.CandidatesFound():
             return replace(board, phase="decompose", candidates=event.candidates, refusals=event.refusals)
         case events.Proposed():
-            fallbacks = _with(board.fallbacks, f"{event.agent}: {event.fallback}" if event.fallback else "")
-            return replace(board, proposals={**board.proposals, event.agent: event.subtasks}, fallbacks=fallbacks)
+            return replace(board, proposals={**board.proposals, event.agent: event.subtasks})
         case events.Planned():
             return _planned(board, event)
         case events.FellBack():
@@ -86,9 +85,6 @@ def _fold_node(board: Board, event: events.AnyEvent) -> Board:
         case events.DraftStarted():
             return _node(board, event.subtask, "draft", state="drafting", team=event.agents)
         case events.Drafted():
-            board = replace(
-                board, fallbacks=_with(board.fallbacks, f"{event.agent}: {event.fallback}" * bool(event.fallback))
-            )
             known = _of(board, event.subtask).drafts
             return _node(board, event.subtask, "draft", drafts={**known, event.agent: event.confidence})
         case events.AgentLost():

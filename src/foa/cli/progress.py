@@ -132,15 +132,15 @@ def _early_line(event: events.AnyEvent) -> str:
             able = ", ".join(f"{each.agent} {each.score:.2f}" for each in event.candidates) or "nobody"
             return f"able: {able}; {len(event.refusals)} refused"
         case events.Proposed():
-            why = f" (by rule: {event.fallback})" if event.fallback else ""
-            return f"{event.agent} proposed {count(event.subtasks, 'subtask')}{why}"
+            rule = " (by rule)" if event.fallback else ""
+            return f"{event.agent} proposed {count(event.subtasks, 'subtask')}{rule}"
         case events.Planned():
             return f"plan: {count(len(event.plan.nodes), 'subtask')}, {count(len(event.plan.edges), 'edge')}"
         case events.DraftStarted():
             return f"{event.subtask}: drafting by {', '.join(event.agents)}"
         case events.Drafted():
-            why = f" (by rule: {event.fallback})" if event.fallback else ""
-            return f"{event.subtask}: {event.agent} drafted, confidence {event.confidence:.2f}{why}"
+            rule = " (by rule)" if event.fallback else ""
+            return f"{event.subtask}: {event.agent} drafted, confidence {event.confidence:.2f}{rule}"
         case _:
             return _later_line(event)
 

@@ -84,7 +84,6 @@ def test_who_is_able_and_who_was_refused_is_shown_before_there_is_a_plan():
     picture = text(after(4))
     assert "able: code-reader 0.61   (1 agent refused)" in picture
     assert "proposed: code-reader (2 subtasks)  docs-reader (3 subtasks)" in picture
-    assert "! docs-reader: the model's reply stayed unusable" in picture
 
 
 def test_the_plan_is_drawn_with_its_dependencies_and_teams():
