@@ -152,7 +152,7 @@ class EmbeddedModel:
             self.name,
             api_key,
             drives_tools=False,
-            at_once=self._options.parallel,
+            at_once=self._options.at_once,
             proxied=False,
             with_schema=_WITH_SCHEMA,
         )

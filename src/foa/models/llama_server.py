@@ -2,25 +2,33 @@
 
 import asyncio
 import json
+import os
 import secrets
 import subprocess
 import sys
 import tempfile
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Self
 
 from foa.errors import ModelUnreachable
 
 
+def half_of_the_cores() -> int:
+    """At least 1, at most 4: brokers, agents and the rest of the machine work, too."""
+    return min(4, max(1, (os.cpu_count() or 2) // 2))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LlamaOptions:
     """How the server shares the machine. The defaults were chosen by measuring on two cores (docs/explanation/models.md)."""
 
-    parallel: int = 4  #: requests answered at once; more wait in the server's queue
+    parallel: int = 4  #: slots; each keeps the prompt it had last, so that a shared beginning is not read again
+    at_once: int = 2  #: requests under way; more at once are not faster together and each is slower
     context_tokens: int = 4096  #: prompt and reply of one request
-    threads: int = 2  #: CPU threads
+    #: CPU threads; llama.cpp's threads wait for each other by spinning, so one too many on a busy machine is 50 times slower
+    threads: int = field(default_factory=half_of_the_cores)
     prompt_cache_mib: int = 256  #: memory for prompt prefixes that lost their slot
     start_seconds: float = 60.0  #: until it must listen
 
