@@ -146,10 +146,11 @@ async def test_repairs_stay_within_the_calls_of_the_request() -> None:
         assert len(peer.asked) == 1
 
 
-async def test_a_reply_cut_off_at_its_token_limit_keeps_what_is_whole() -> None:
+async def test_a_reply_cut_off_at_its_token_limit_keeps_what_is_whole_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     async with openai_peer(says('{"steps": ["look", "answer", "and th', finish="length")) as peer:
         reply = await endpoint(peer).ask(PLANNED)
     assert reply.value == {"steps": ["look", "answer"]}
+    assert "reply_cut: m stopped at 256 tokens" in caplog.text
 
 
 async def test_an_empty_reply_is_not_an_answer() -> None:

@@ -148,6 +148,8 @@ class EndpointModel:
                 raise ModelReplyInvalid(run.problem or error.message, raw=run.raw, spend=run.spend()) from error
         if run.estimated:
             log.warning("usage_estimated: %s reports no usage; tokens are guessed from the text's length", self.base_url)
+        if run.value is not None and run.responses[-1].finish_reason == "length":
+            log.warning("reply_cut: %s stopped at %d tokens; what is whole in it is used", self._name, request.max_tokens)
         return ModelReply(
             text=result.output,
             value=run.value,

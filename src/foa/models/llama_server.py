@@ -25,9 +25,9 @@ class LlamaOptions:
     """How the server shares the machine. The defaults were chosen by measuring on two cores (docs/explanation/models.md)."""
 
     parallel: int = 4  #: slots; each keeps the prompt it had last, so that a shared beginning is not read again
-    at_once: int = 2  #: requests under way; more at once are not faster together and each is slower
+    at_once: int = 2  #: requests under way; more at once make each slower
     context_tokens: int = 4096  #: prompt and reply of one request
-    #: CPU threads; llama.cpp's threads wait for each other by spinning, so one too many on a busy machine is 50 times slower
+    #: CPU threads; llama.cpp's threads wait for each other by spinning, so one too many on a busy machine is far slower
     threads: int = field(default_factory=half_of_the_cores)
     prompt_cache_mib: int = 256  #: memory for prompt prefixes that lost their slot
     start_seconds: float = 60.0  #: until it must listen
