@@ -5,8 +5,6 @@ from collections.abc import AsyncGenerator
 
 import msgspec
 import pytest
-from tests.agents import Asker, CannedModel, asking, drafting, hosting, propose
-from tests.fakes import HandClock
 
 from foa.agents.announce import gone_agents, last_will
 from foa.agents.brain import Agent
@@ -26,6 +24,8 @@ from foa.values.ids import AgentId
 from foa.values.publication import Filter
 from foa.values.task import Task
 from foa.values.topics import Topics
+from tests.agents import Asker, CannedModel, asking, drafting, hosting, propose
+from tests.fakes import HandClock
 
 
 @agent(skills=["echo"], policies=["gdpr"], price=0.001)

@@ -17,6 +17,8 @@ MAX_QUOTE = 600  #: characters of a quote in a claim
 MAX_TEXT = 400  #: characters of a claim made from evidence
 
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9\"'`*(\[])|\n+")
+_DOCSTRING = re.compile(r'"""\s*(.+?)(?:"""|\n\s*\n)', re.DOTALL)
+_BEGINS = re.compile(r"^\s*(?:[-*•#>]|\d+[.)]|@|[A-Z`\"]|(?:async |export |pub )?(?:def|class|fn|func|function)\b)")
 _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 
@@ -68,14 +70,24 @@ def attribute(text: str, evidence: Sequence[Evidence], *, at_least: float = 0.55
 
 
 def extracts(question: str, evidence: Sequence[Evidence], *, most: int = 3) -> list[Claim]:
-    """Make claims of the evidence itself: the words nearest to the question, with their source."""
+    """Make claims of the evidence itself: what a piece is, and the words nearest to the question, with their source."""
     claims: list[Claim] = []
     for piece in evidence[:most]:
         source = quoted(piece, question)
-        text = " ".join(source.quote.split())[:MAX_TEXT]
+        text = _summary(piece, source.quote)
         if text:
             claims.append(Claim(text=text, source=source))
     return claims
+
+
+def _summary(piece: Evidence, quote: str) -> str:
+    """One line for a piece: of code its name and what its docstring says, else the quote."""
+    plain = " ".join(quote.split())
+    if not piece.defines:
+        return plain[:MAX_TEXT]
+    said = _DOCSTRING.search(piece.text)
+    about = " ".join(said[1].split()) if said is not None else plain
+    return f"`{piece.defines[0]}`: {about}"[:MAX_TEXT]
 
 
 def quoted(piece: Evidence, about: str) -> Source:
@@ -83,14 +95,17 @@ def quoted(piece: Evidence, about: str) -> Source:
     if piece.source.quote:
         return piece.source
     lines = [line.rstrip() for line in piece.text.split("\n")]
-    wanted = terms(about)
-    best = max(range(len(lines)), key=lambda n: (len(wanted & terms(lines[n])), -n), default=0)
-    quote, nearest = "", lines[best : best + 8]
-    for line in nearest:
-        if len(quote) + len(line) > MAX_QUOTE:
+    wanted, asked = terms(about), about.strip().lower()
+    shares = [0 if len(asked) > 20 and asked in line.lower() else len(wanted & terms(line)) for line in lines]
+    best = max(range(len(lines)), key=lambda number: (shares[number], -number))
+    while best > 0 and lines[best - 1].strip() and not _BEGINS.match(lines[best]):
+        best -= 1  # begin where a sentence, item or definition begins
+    quote = ""
+    for line in lines[best : best + 8]:
+        if len(quote) + len(line) > MAX_QUOTE or (quote and not line.strip()):
             break
         quote += line + "\n"
-    quote = quote.strip() or lines[best].strip()[:MAX_QUOTE] if lines else ""
+    quote = quote.strip() or lines[best].strip()[:MAX_QUOTE]
     return Source(kind=piece.source.kind, locator=piece.source.locator[:500], quote=quote)
 
 

@@ -35,6 +35,7 @@ from foa.values.plan import Proposal, ProposedSubtask
 log = getLogger(__name__)
 
 TOOL_SECONDS = 20.0  #: most time for all look-ups of one draft
+SMALL_SECONDS = 20.0  #: most time of one call of a small model: it is quick, or the machine is overloaded
 UNSURE = 0.5  #: below this confidence an answer is marked, where the Spec asks for it
 
 _NO_MODEL = (BudgetExceeded, ModelUnreachable, ModelReplyInvalid)
@@ -60,6 +61,8 @@ class LmBrain:
         self._rules = read_spec(profile.spec)
         self._pad = Scratchpad()
         self._room = prompts.room(profile.limits.prompt_tokens)
+        able = model is not None and model.drives_tools
+        self._seconds = profile.limits.seconds if able else min(SMALL_SECONDS, profile.limits.seconds)
 
     # ── propose ────────────────────────────────────────────────────────────────────────────────────────────────────────
     async def propose(self, request: Propose) -> Answer:
@@ -76,6 +79,7 @@ class LmBrain:
             schema=prompts.propose_schema(fewest=request.subtasks_min, most=most),
             max_tokens=max(2 * self._profile.limits.reply_tokens, 60 * most),
             calls=2,
+            seconds=self._seconds,
         )
         try:
             reply = await meter.ask(self._model, ask)
@@ -133,6 +137,7 @@ class LmBrain:
             tools=tuple(driven) if able else (),
             max_tokens=limits.reply_tokens,
             calls=4 if able and driven else 1,
+            seconds=self._seconds,
         )
         return (await meter.ask(self._model, ask)).text.strip()[:8_000]
 
@@ -202,6 +207,7 @@ class LmBrain:
             schema=prompts.revise_schema(reply_tokens=self._profile.limits.reply_tokens),
             max_tokens=self._profile.limits.reply_tokens + 32,
             calls=1,
+            seconds=self._seconds,
         )
         try:
             reply = await meter.ask(model, ask)
@@ -210,9 +216,8 @@ class LmBrain:
             return replace(voted, critique=note, spend=meter.spend)
         value = reply.value or {}
         critique = str(value.get("critique", "")).strip()[:1_000] or voted.critique
-        return replace(
-            voted, draft=reworded(voted.draft, str(value.get("answer", ""))), critique=critique, spend=meter.spend
-        )
+        draft = reworded(voted.draft, str(value.get("answer", "")))
+        return Revised(draft=draft, critique=critique, stop=voted.stop and draft == revision.own, spend=meter.spend)
 
     async def forget(self, job: JobId) -> None:
         """Drop the job's notes."""

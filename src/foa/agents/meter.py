@@ -8,6 +8,7 @@ from foa.values.budget import Budget, Spend
 from foa.values.resources import Price
 
 CHARACTERS_PER_TOKEN = 3.2  #: a cautious estimate for English and code; the model's own count is what is charged
+WAIT = 0.9  #: share of the time left that a call may take; the rest is for an answer by rule
 MIN_REPLY_TOKENS = 16  #: a shorter reply says nothing
 
 
@@ -66,7 +67,7 @@ class Meter:
             calls -= 1
         if (cost := self._cost(prompt, reply, calls)) > left.usd:
             raise BudgetExceeded(f"US$ {left.usd:.6f} are left and one call may cost US$ {cost:.6f}")
-        return replace(request, max_tokens=reply, calls=calls, seconds=min(request.seconds, left.seconds))
+        return replace(request, max_tokens=reply, calls=calls, seconds=min(request.seconds, WAIT * left.seconds))
 
     async def ask(self, model: Model, request: ModelRequest) -> ModelReply:
         """Ask within what is left, and count what it took.

@@ -61,6 +61,7 @@ class Limits:
     prompt_tokens: int = 700  #: of one prompt, estimated
     reply_tokens: int = 96  #: of one reply
     evidence: int = 4  #: pieces of evidence shown to the model
+    seconds: float = 60.0  #: of one model call, 20 at most for a model that cannot drive tools; then a rule answers
     slots: int = 4  #: requests worked on at once
     queue: int = 64  #: requests that may wait; more are refused
 
@@ -233,7 +234,14 @@ class _Reader:
 
     def limits(self) -> Limits:
         limits = self._convert("limits", self._mapping("limits", set(Limits.__dataclass_fields__)), Limits)
-        bounds = {"prompt_tokens": 100_000, "reply_tokens": 20_000, "evidence": 32, "slots": 1_024, "queue": 10_000}
+        bounds = {
+            "seconds": 3_600,
+            "prompt_tokens": 100_000,
+            "reply_tokens": 20_000,
+            "evidence": 32,
+            "slots": 1_024,
+            "queue": 10_000,
+        }
         for key, most in bounds.items():
             if not 1 <= getattr(limits, key) <= most:
                 raise self.wrong("limits", f"{key} must be 1 to {most:,}")

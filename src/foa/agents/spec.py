@@ -18,27 +18,26 @@ from foa.plan.consensus import words
 MAX_RULES = 64
 MATCH = 0.75  #: share of a rule's terms a request must have to fall under it
 
+#: Verbs with which a Spec speaks of a request; others ("never assume") are about the way of working.
+_VERBS = (
+    "answer|discuss|help|give|provide|write|draft|disclose|reveal|share|offer|assist|respond|diagnose|prescribe|recommend|"
+    "generate|create|produce|advise|comment|talk|speak|explain|describe|translate|requests?|questions?"
+)
 _FORBIDS = re.compile(
-    r"^(?:\**(?:you\s+)?(?:must\s+)?)?(?:never|refuse(?:\s+to)?|decline(?:\s+to)?|do\s+not|don['’]t|must\s+not|no)\b[\s:*]*(.+)$",
+    r"^\**(?:you\s+)?(?P<word>never|refuse(?:\s+to)?|decline(?:\s+to)?|do\s+not|don['’]t|must\s+not|will\s+not|no)\b[\s:*]*(?P<what>.+)$",
     re.IGNORECASE,
 )
+_SPEAKING = re.compile(rf"(?:to\s+)?(?:{_VERBS})\b", re.IGNORECASE)
 _REQUESTS = re.compile(
-    r"^(?:answer|discuss|help|give|provide|write|disclose|reveal|share|offer|assist|respond|diagnose|prescribe|recommend|"
-    r"generate|create|produce|advise|comment|talk|speak|explain|describe|translate|requests?|questions?|anything|to|any|the)\b"
-    r"[\s:]*(?:to|with|on|about|for|any|a|an|the|requests?|questions?|advice)?\s*",
+    rf"^(?:to\s+)?(?:{_VERBS}|anything|any|the)\b[\s:]*(?:to|with|on|about|for|any|a|an|the|requests?|questions?|advice)?\s*",
     re.IGNORECASE,
 )
 _UNSURE = re.compile(
     r"\b(?:uncertain\w*|unsure|not (?:sure|certain)|confiden\w+|don['’]t know|do not know|hedge|caveat\w*|calibrat\w+)\b",
     re.IGNORECASE,
 )
-_SECTION = re.compile(r"\b(?:rules?|boundar\w+|limits?|constraints?|refus\w+|decline\w*|safety|never)\b", re.IGNORECASE)
-#: Verbs with which a Spec speaks of the asker's wish; others ("never assume") are about the way of working.
-_SPEAKING = re.compile(
-    r"\b(?:answer|discuss|help|give|provide|write|disclose|reveal|share|offer|assist|respond|diagnose|prescribe|recommend|"
-    r"generate|create|produce|advise|comment|requests?|questions?|talk|explain)\b",
-    re.IGNORECASE,
-)
+#: Headings under which every forbidding line is about requests.
+_SECTION = re.compile(r"\b(?:boundar\w+|refus\w+|declin\w*|safety|never|out of scope|off[- ]limits)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +68,8 @@ class SpecRules:
 def read_spec(spec: str) -> SpecRules:
     """Find the rules of a Spec.
 
-    A line is a rule when it begins with never, refuse, decline, do not, don't, must not or no, and speaks of answering
-    something (or stands under a heading such as Rules, Boundaries, Safety), and names at least two things or one long word.
+    A line is a rule when it begins with never, refuse, decline, do not, don't, must not, will not or no, goes on with a verb
+    of answering (or stands under a heading such as Boundaries or Safety), and names at least two things or one long word.
     """
     forbids: list[Rule] = []
     under_rules = False
@@ -86,9 +85,12 @@ def read_spec(spec: str) -> SpecRules:
 
 def _rule(sentence: str, *, under_rules: bool) -> Rule | None:
     match = _FORBIDS.match(sentence)
-    if match is None or not (_SPEAKING.search(match[1]) or under_rules):
+    if match is None:
         return None
-    named = _REQUESTS.sub("", match[1], count=1)
+    plainly = match["word"].lower().startswith(("refuse", "decline"))
+    if not (plainly or under_rules or _SPEAKING.match(match["what"])):
+        return None
+    named = _REQUESTS.sub("", match["what"], count=1)
     # an exception ("unless", "without") is for the model to weigh: the matcher leaves such rules alone
     if re.search(r"\b(?:unless|without|until|if|when)\b", named, re.IGNORECASE):
         return None

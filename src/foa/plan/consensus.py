@@ -111,7 +111,7 @@ def gain_spent(moves: Iterable[float], *, gain: float) -> bool:
     return bool(found) and math.fsum(found) / len(found) < gain
 
 
-def shared(one: Claim, other: Claim, *, at_least: float = 0.6) -> bool:
+def shared(one: Claim, other: Claim, *, at_least: float = 0.7) -> bool:
     """Whether two claims say the same: like words, or the same place and partly the same words."""
     near = similarity(words(one.text), words(other.text))
     same_place = one.source is not None and other.source is not None and one.source.locator == other.source.locator

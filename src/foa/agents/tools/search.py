@@ -26,6 +26,7 @@ from foa.values.vcv import Matrix, Vector
 
 RRF = 60
 DEFINES = 2.0 / RRF  #: bonus of a piece that defines a name the query mentions: as much as leading both rankings
+ECHO = 0.3  #: what is left of the score of a piece that repeats the question
 MEANING = 0.5  #: weight of the vectors' ranking
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{2,}")
@@ -63,8 +64,19 @@ class HybridIndex:
         for number, bonus in self._definitions(query).items():
             fused[number] += bonus
         fused *= self._weights
+        fused = self._without_echoes(query, fused)
         order = [int(number) for number in np.argsort(-fused, kind="stable")[: 4 * k] if fused[number] > 0]
         return [(self.chunks[number], float(fused[number])) for number in self._spread(order, k)]
+
+    def _without_echoes(self, query: str, fused: Vector) -> Vector:
+        """Let pieces that hold the question itself, word by word, fall behind: they ask it too, and do not answer."""
+        asked = " ".join(query.lower().split()).rstrip("?")
+        if len(asked) < 20:
+            return fused
+        for number in np.argsort(-fused, kind="stable")[:32]:
+            if asked in " ".join(self.chunks[int(number)].text.lower().split()):
+                fused[number] *= ECHO
+        return fused
 
     def _definitions(self, query: str) -> dict[int, float]:
         """Bonus by piece: full for a name written as code (`assign_team`, `HybridIndex`), a part for a plain word."""
