@@ -4,7 +4,6 @@ broker given    ─► listen to its retained cards until they stop coming
 none            ─► the federation's files, announced to a fabric in memory
 """
 
-import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -26,8 +25,9 @@ from foa.registry.reputation import Reputation
 from foa.route import Router
 from foa.values.topics import Topics
 
-QUIET_SECONDS = 0.3  #: no new card for this long: the retained ones have all come
-MOST_SECONDS = 5.0
+QUIET_SECONDS = 0.4  #: no new card for this long: the retained ones have all come
+FIRST_SECONDS = 3.0  #: how long to wait for the first
+MOST_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,10 +72,10 @@ async def look(settings: Settings, sources: Sequence[AgentSource] = (), *, over:
 
 async def _settle(registry: Registry, clock: Clock) -> None:
     """Wait until cards stop coming. MQTT does not say which retained message is the last (3.3.1.3)."""
-    seen = -1
-    try:
-        async with asyncio.timeout(MOST_SECONDS):
-            while seen != (seen := len(registry) + len(registry.refusals)):
-                await clock.sleep(QUIET_SECONDS)
-    except TimeoutError:
-        return
+    began, seen = clock.monotonic(), 0
+    while clock.monotonic() - began < MOST_SECONDS:
+        await clock.sleep(QUIET_SECONDS)
+        now = len(registry) + len(registry.refusals)
+        if now == seen and (now or clock.monotonic() - began >= FIRST_SECONDS):
+            return
+        seen = now
