@@ -9,10 +9,11 @@ import pytest
 from foa.agents.announce import gone_agents, last_will
 from foa.agents.brain import Agent
 from foa.agents.functions import Question, agent
+from foa.agents.host import AgentHost
 from foa.agents.lm import LmBrain
 from foa.agents.profile import Limits, parse_profile
 from foa.agents.versions import Versions
-from foa.errors import BadInput
+from foa.errors import BadInput, BrokerUnreachable
 from foa.messages import Drafted, Proposed, Refused, Stop
 from foa.registry.card import decode_card
 from foa.registry.keys import new_key, public_key
@@ -24,7 +25,7 @@ from foa.values.ids import AgentId
 from foa.values.publication import Filter
 from foa.values.task import Task
 from foa.values.topics import Topics
-from tests.agents import Asker, CannedModel, asking, drafting, hosting, propose
+from tests.agents import Asker, CannedModel, WordEmbedder, asking, drafting, hosting, propose
 from tests.fakes import HandClock
 
 
@@ -285,3 +286,23 @@ def test_the_will_of_a_host_names_its_agents() -> None:
     assert gone_agents(last_will(topics, "a7", [AgentId("a7")]), topics) == ("a7",)
     assert gone_agents(last_will(topics, "h1", many[:3]), topics) == tuple(many[:3])
     assert len(gone_agents(last_will(topics, "h1", many), topics)) > 100
+
+
+async def test_an_error_in_the_block_of_a_host_keeps_its_type_and_the_agents_leave(hub: MemoryHub) -> None:
+    cards = Filter(topic_filter=Topics().capability())
+    async with MemoryTransport(hub, client_id="watcher") as watcher, watcher.subscribe(cards) as inbox:
+        with pytest.raises(BadInput, match="a fault of the user's"):
+            async with hosting(hub, echo):
+                raise BadInput("a fault of the user's")
+        assert [len((await anext(inbox)).publication.payload) > 0 for _ in range(2)] == [True, False]
+
+
+async def test_a_lost_broker_ends_a_host_with_its_own_error(hub: MemoryHub) -> None:
+    clock = HandClock()
+    async with MemoryTransport(hub, client_id="h") as transport:
+        host = AgentHost(
+            transport, [echo], embedder=WordEmbedder(), replies=MemoryReplies(clock), clock=clock, drain_seconds=0.05
+        )
+        with pytest.raises(BrokerUnreachable):
+            async with host.serve(), MemoryTransport(hub, client_id="h"):
+                await asyncio.Event().wait()

@@ -85,6 +85,7 @@ class Desk:
         for tasks in self._jobs.values():
             for task in tasks:
                 task.cancel()
+        self._channels.close()
 
     async def take(self, agent: AgentId, delivery: Delivery) -> None:
         """Take one request off an agent's topic; the work goes on in a task of its own."""

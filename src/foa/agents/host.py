@@ -17,6 +17,7 @@ from foa.agents.announce import card_publication, leaving, vitals_publication
 from foa.agents.brain import Agent
 from foa.agents.desk import Desk
 from foa.agents.seat import Seat
+from foa.agents.tasks import owning_tasks
 from foa.agents.versions import Versions
 from foa.errors import BadInput, FabricError
 from foa.ports import Clock, Delivery, Embedder, Replies, Transport
@@ -99,7 +100,7 @@ class AgentHost:
             BadCapability: a profile breaks a bound of cards.
             BrokerUnreachable, PublishRefused, ModelUnreachable, StoreFailed: starting failed.
         """
-        async with asyncio.TaskGroup() as work:
+        async with owning_tasks() as work:
             self._desk = Desk(
                 self._seats,
                 transport=self._transport,
@@ -110,6 +111,7 @@ class AgentHost:
             )
             loops: list[asyncio.Task[None]] = []
             async with AsyncExitStack() as subscriptions:
+                subscriptions.callback(self._desk.drop)
                 try:
                     for inbox in await self._subscribe(subscriptions):
                         loops.append(work.create_task(self._listen(self._desk, inbox), name="requests"))
@@ -122,7 +124,6 @@ class AgentHost:
                     if loops:
                         await asyncio.wait(loops)
                     await self._leave(self._desk)
-            self._desk.drop()
 
     async def _subscribe(self, stack: AsyncExitStack) -> list[AsyncIterator[Delivery]]:
         filters = [Filter(topic_filter=self._topics.tasks(agent)) for agent in self._seats]

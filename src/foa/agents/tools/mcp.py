@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from foa.agents.evidence import Evidence
+from foa.agents.tasks import owning_tasks
 from foa.errors import BadInput, FabricError, Unreachable
 from foa.values.draft import Source
 
@@ -205,7 +206,7 @@ async def mcp_tool(server: McpServer, *, seconds: float = SECONDS) -> AsyncGener
     """
     if bool(server.command) == bool(server.url):
         raise BadInput(f"MCP server {server.name} needs either `command` (with `args`) or `url`")
-    async with asyncio.TaskGroup() as group:
+    async with owning_tasks() as group:
         tool = McpTool(server, group, seconds=seconds)
         try:
             yield tool
