@@ -7,10 +7,12 @@
     kb_per_connection              resident memory of the broker, 1 000 idle connections with a subscription each
 
 The load comes from this process, which takes packets apart and does nothing else. Its own speed, about that of the broker,
-is part of every figure: they are lower bounds. Figures are medians; `…_spread` is lowest to highest.
+is part of every figure: they are lower bounds. Figures are medians; `…_spread` is lowest to highest;
+`…_cpu_us_each` is processor time of the broker alone, which a busy machine does not blur.
 """
 
 import asyncio
+import os
 import statistics
 import sys
 import time
@@ -117,11 +119,18 @@ async def measure(start: Start, messages: int, repetitions: int) -> dict[str, ob
     """Every figure, each on a broker of its own."""
     figures: dict[str, object] = {}
 
-    async def take(name: str, what: Callable[[Server], Awaitable[float]], *, durable: bool = False) -> None:
+    async def take(name: str, what: Callable[[Server], Awaitable[tuple[int, float]]], *, durable: bool = False) -> None:
+        rates: list[float] = []
         async with start(durable) as server:
-            found = [await what(server) for _ in range(repetitions)]
-        figures[name] = round(statistics.median(found))
-        figures[f"{name}_spread"] = [round(min(found)), round(max(found))]
+            total, before = 0, cpu_seconds(server.pid)
+            for _ in range(repetitions):
+                count, seconds = await what(server)
+                rates.append(count / seconds)
+                total += count
+            spent = cpu_seconds(server.pid) - before
+        figures[name] = round(statistics.median(rates))
+        figures[f"{name}_spread"] = [round(min(rates)), round(max(rates))]
+        figures[f"{name}_cpu_us_each"] = round(spent / total * 1e6, 1)
 
     await take("qos1_messages_per_s", lambda server: stream(server, messages, session_seconds=0))
     await take("qos1_durable_messages_per_s", lambda server: stream(server, messages, session_seconds=600), durable=True)
@@ -132,8 +141,8 @@ async def measure(start: Start, messages: int, repetitions: int) -> dict[str, ob
     return figures
 
 
-async def stream(server: Server, count: int, *, session_seconds: int) -> float:
-    """Messages a second from one publisher to one subscriber, QoS 1, until both have all."""
+async def stream(server: Server, count: int, *, session_seconds: int) -> tuple[int, float]:
+    """Messages and seconds from one publisher to one subscriber, QoS 1, until both have all."""
     hello = connect("subscriber", session_seconds=session_seconds) + subscribe(b"stream", 1)
     subscriber = await Connection.open(server.port, hello)
     publisher = await Connection.open(server.port, connect("publisher"))
@@ -144,11 +153,11 @@ async def stream(server: Server, count: int, *, session_seconds: int) -> float:
     await subscriber.done.wait()
     seconds = time.perf_counter() - began
     close([publisher, subscriber])
-    return count / seconds
+    return count, seconds
 
 
-async def fan_out(server: Server, count: int) -> float:
-    """Deliveries a second from one publisher to 100 subscribers, QoS 0, ten messages at a time."""
+async def fan_out(server: Server, count: int) -> tuple[int, float]:
+    """Deliveries and seconds from one publisher to 100 subscribers, QoS 0, ten messages at a time."""
     subscribers = [
         await Connection.open(server.port, connect(f"s{number}") + subscribe(b"fan", 0)) for number in range(SUBSCRIBERS)
     ]
@@ -164,11 +173,11 @@ async def fan_out(server: Server, count: int) -> float:
             await subscriber.done.wait()
     seconds = time.perf_counter() - began
     close([publisher, *subscribers])
-    return count // 10 * 10 * SUBSCRIBERS / seconds
+    return count // 10 * 10 * SUBSCRIBERS, seconds
 
 
-async def request_reply(server: Server, count: int) -> float:
-    """Requests answered a second: one requester, 50 responders, 50 requests under way."""
+async def request_reply(server: Server, count: int) -> tuple[int, float]:
+    """Requests answered and seconds: one requester, 50 responders, 50 requests under way."""
     back, tail = publish_parts(b"replies", PAYLOAD, 1)
     answer = back + b"\0\1" + tail
     responders = [
@@ -192,7 +201,7 @@ async def request_reply(server: Server, count: int) -> float:
     await requester.done.wait()
     seconds = time.perf_counter() - began
     close([requester, *responders])
-    return count / seconds
+    return count, seconds
 
 
 async def connection_kb(server: Server) -> float:
@@ -206,6 +215,12 @@ async def connection_kb(server: Server) -> float:
     after = resident_kb(server.pid)
     close([first, *idle])
     return (after - before) / IDLE
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident_kb(pid: int) -> int:

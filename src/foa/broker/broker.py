@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import sqlite3
 import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from foa.broker.config import BrokerConfig
 from foa.broker.hub import Hub
 from foa.broker.link import Link
 from foa.broker.outflow import Outflow
-from foa.broker.reason import Reason
+from foa.broker.reason import PacketError, Reason
 from foa.broker.statistics import publish_figures
 from foa.broker.store import Store
 from foa.broker.tls import tls_context
@@ -80,7 +81,7 @@ class Broker:
         self.outflow = Outflow(self.loop, self._store)
         self._began = self.loop.time()
         try:
-            self.hub.restore()
+            self._restore()
             await self._listen(tls)
         except BaseException:
             await self._stop()
@@ -105,6 +106,14 @@ class Broker:
         if config.data_dir is not None:
             self._store = Store(config.data_dir, clock=self.loop.time, wall=self._wall)
         return acl, tls
+
+    def _restore(self) -> None:
+        try:
+            self.hub.restore()
+        except (sqlite3.Error, PacketError, KeyError) as error:
+            raise BadInput(
+                f"what the broker kept in {self.config.data_dir} is damaged: {error}. Move the directory away and start again."
+            ) from error
 
     # ── listeners ──────────────────────────────────────────────────────────────────────────────────────────────────
     async def _listen(self, tls: ssl.SSLContext | None) -> None:
@@ -169,6 +178,10 @@ class Broker:
     def opened(self, link: Wire) -> None:
         """A connection has its session."""
         self._connected.add(link)
+
+    def closed(self, link: Wire) -> None:
+        """A connection is over, though its last words may still be leaving."""
+        self._connected.discard(link)
 
     def gone(self, link: Wire) -> None:
         """A connection's socket is closed."""

@@ -131,6 +131,11 @@ class Hub:
             session.readable = permissions.may_read
         return session
 
+    def connected(self, client_id: str) -> bool:
+        """Whether a client has a connection, which a new one would replace."""
+        session = self.sessions.get(client_id)
+        return session is not None and session.link is not None
+
     @staticmethod
     def new_client_id() -> str:
         """A client identifier for a client without one [MQTT-3.1.3-6]; nobody can guess it."""

@@ -202,7 +202,7 @@ class Link(Wire):
         self._read(data)
 
     def _open(self, connect: Connect, user: str | None) -> None:
-        if self.broker.crowded:
+        if self.broker.crowded and not self.hub.connected(connect.client_id):
             raise PacketError(Reason.QUOTA_EXCEEDED, f"the broker has {self.hub.limits.connections} connections")
         found: dict[Property, Value] = {}
         if not connect.client_id:

@@ -116,7 +116,7 @@ class Store:
 
     def _open(self, directory: Path) -> sqlite3.Connection:
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             file = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
             file.execute("PRAGMA busy_timeout = 2000")
             file.execute("PRAGMA locking_mode = EXCLUSIVE")

@@ -248,6 +248,7 @@ class Wire(asyncio.Protocol):
     def _shut(self) -> None:
         """Close the transport once what was put out is written."""
         self.state = State.CLOSED
+        self.broker.closed(self)
         self.heard_at = self._clock()
         self._tail.clear()
         if not self._out and self._transport is not None:

@@ -124,7 +124,9 @@ async def test_one_connection_too_many_is_told() -> None:
         async with raw(broker.port, "one"), raw(broker.port, "two") as two:
             async with raw(broker.port) as three:
                 assert (await three.connect("three")).reason == 0x97
-            await two.leave()
+            async with raw(broker.port) as again:
+                assert (await again.connect("two")).reason == 0  # it takes its own place
+            assert await two.closed() is not None
             async with raw(broker.port) as three:
                 assert (await three.connect("three")).reason == 0
 

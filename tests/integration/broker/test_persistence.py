@@ -242,6 +242,17 @@ async def test_two_brokers_may_not_share_a_directory(tmp_path: Path) -> None:
             await Broker(BrokerConfig(port=0, data_dir=tmp_path)).__aenter__()
 
 
+async def test_a_damaged_store_is_named(tmp_path: Path) -> None:
+    """One row that belongs to nothing, and the user is told what to do."""
+    async with Broker(BrokerConfig(port=0, data_dir=tmp_path)):
+        pass
+    with sqlite3.connect(tmp_path / FILE) as file:
+        file.execute("INSERT INTO outgoing VALUES (1, 99, 99, 2, x'', 0, NULL)")
+    file.close()
+    with pytest.raises(BadInput, match=r"damaged.*Move the directory away"):
+        await Broker(BrokerConfig(port=0, data_dir=tmp_path)).__aenter__()
+
+
 async def test_a_file_that_is_not_a_store_is_refused(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b"this is not SQLite" * 100)
     with pytest.raises(BadInput, match="Name another data directory"):
