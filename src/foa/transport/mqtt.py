@@ -1,5 +1,7 @@
 """The Transport port over a real broker, on `mqttium`."""
 
+import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Sequence
 from typing import Any
@@ -28,6 +30,8 @@ from foa.transport.rules import check_publication
 from foa.transport.session import BrokerSession
 from foa.values.publication import Filter, Publication
 
+BETWEEN_LINKS_SECONDS = 0.01  #: the library refuses for some turns between losing a link and looking for the next
+HOOK_SECONDS = 1.0  #: how long its word on a lost link is waited for
 MAX_PACKET_BYTES = 2_000_000  #: a payload of 1 MB with its properties
 
 
@@ -98,6 +102,7 @@ class MqttTransport(BrokerSession):
         self._client.on_disconnect = self._unlinked
         self._held: dict[int, _Held] = {}
         self._loss: BaseException | None = None
+        self._lost = asyncio.Event()
 
     # ── link ───────────────────────────────────────────────────────────────────────────────────────────────────────────
     async def open_link(self) -> None:
@@ -119,14 +124,24 @@ class MqttTransport(BrokerSession):
 
     async def close_link(self, *, with_will: bool) -> None:
         """DISCONNECT."""
+        linked = self._client.is_connected
         await self._client.disconnect(0x04 if with_will else 0x00)
+        if linked:
+            await self._told_of_loss()
 
     def _linked(self, connack: ConnAckPacket) -> None:
+        self._lost.clear()
         self._desk.link_up(session_present=connack.session_present)
 
     def _unlinked(self, loss: BaseException | None) -> None:
         self._loss = loss
+        self._lost.set()
         self._desk.link_down()
+
+    async def _told_of_loss(self) -> None:
+        with contextlib.suppress(TimeoutError):  # the library tells some turns later, from a task of its own
+            async with asyncio.timeout(HOOK_SECONDS):
+                await self._lost.wait()
 
     async def run_link(self) -> None:
         """Hand on what arrives until the library gives up."""
@@ -134,6 +149,7 @@ class MqttTransport(BrokerSession):
             again = self._take(message)
             if again is not None:
                 await again
+        await self._told_of_loss()
         loss = self._loss
         why = reason(loss.reason_code) if isinstance(loss, BrokerDisconnectError | ConnectRefusedError) else loss
         self.fail(BrokerUnreachable(f"the broker at {self._address} ended the session of {self._client_id!r}: {why}"))
@@ -170,19 +186,27 @@ class MqttTransport(BrokerSession):
         check_publication(publication)
         if publication.qos == 0:
             await self.connected()
+        properties = _properties(publication)
+        while True:
+            if await self._sent(publication, properties):
+                return
+            await asyncio.sleep(BETWEEN_LINKS_SECONDS)
+
+    async def _sent(self, publication: Publication, properties: Properties | None) -> bool:
+        """Send once; False where the link broke so that the library took nothing, or nobody can say whether it did."""
         try:
-            await self._send(publication, _properties(publication))
-        except OSError:  # the link broke this instant, and the library may have kept it or not
-            if publication.qos == 1:
-                await self.publish(publication)
+            await self._send(publication, properties)
+        except (NotConnectedError, OSError) as error:
+            if self._failure is not None:
+                raise self._failure from error
+            return publication.qos == 0  # at most once
         except PublishRejectedError as error:
             raise PublishRefused(f"the broker refused {publication.topic!r}: {reason(error.reason_code)}") from error
         except (PacketTooLargeError, ProtocolError) as error:
             raise PublishRefused(f"{publication.topic!r} cannot be sent: {error}") from error
         except MQTTError as error:
-            if self._failure is None and publication.qos == 0 and isinstance(error, NotConnectedError):
-                return  # at most once
             raise self._failure or self.unreachable(error) from error
+        return True
 
     async def _send(self, publication: Publication, properties: Properties | None) -> None:
         topic, payload, qos, retain = publication.topic, publication.payload, publication.qos, publication.retain

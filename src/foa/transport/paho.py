@@ -92,7 +92,7 @@ class PahoTransport(BrokerSession):
         if (tls := address.tls()) is not None:
             client.tls_set_context(tls)
         if address.websocket:
-            client.ws_set_options(path=address.path)
+            client.ws_set_options(path=address.path, headers=_as_no_web_page)
         if will is not None:
             properties = _properties(will, PacketTypes.WILLMESSAGE)
             client.will_set(will.topic, will.payload, qos=will.qos, retain=will.retain, properties=properties)
@@ -348,6 +348,11 @@ class _Held(Packet):
 
     def acknowledge(self) -> None:
         self._session.flush_acknowledgements()
+
+
+def _as_no_web_page(headers: dict[str, str]) -> dict[str, str]:
+    """Leave out the Origin that the library makes up: a broker takes it for a web page's and may refuse it."""
+    return {name: value for name, value in headers.items() if name != "Origin"}
 
 
 @contextmanager
