@@ -110,7 +110,6 @@ class EdgeIndex:
 
     def _build_if_due(self, i: int) -> None:
         if self._closed or not self._parts[i].wants_build():
-            self._builds.pop(i, None)
             return
         process = self._parts[i].start_build()
         self._builds[i] = self._watcher.submit(self._await_build, i, process.wait)
@@ -122,6 +121,7 @@ class EdgeIndex:
             self._threads[i].submit(self._finish, i).result()
 
     def _finish(self, i: int) -> None:
+        self._builds.pop(i, None)
         if not self._closed:
             self._parts[i].finish_build()
             self._build_if_due(i)

@@ -65,6 +65,7 @@ class Partition:
         self._labels: Counter[str] = Counter()
         self._next = 0
         self._process: subprocess.Popen[bytes] | None = None
+        self._stopping = False
         self._layers: list[_Layer] = []
         self._load()
 
@@ -218,7 +219,10 @@ class Partition:
         if ok:
             self._swap(sources)
         else:
-            log.warning("an index build failed; its points are still searched one by one", extra={"event": "build_failed"})
+            level = logging.DEBUG if self._stopping else logging.WARNING
+            log.log(
+                level, "an index build failed; its points are still searched one by one", extra={"event": "build_failed"}
+            )
             self._thaw(sources)
             _remove_folders(self._target.parent.glob(f"{self._target.name}*"))
         self._save()
@@ -245,6 +249,7 @@ class Partition:
     # ── on disk ────────────────────────────────────────────────────────────────────────────────────────────────────────
     def close(self) -> None:
         """Stop a build, write everything to disk and let go."""
+        self._stopping = True
         if self._process is not None:
             self._process.kill()
             self.finish_build()
