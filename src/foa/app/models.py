@@ -1,30 +1,63 @@
-"""Which language model and which embedder this process uses, by its settings."""
+"""Which language model and which embedder this process uses, by its settings.
 
+The clients of models are an optional part (`foa[local]`) and slow to import, so they are loaded when a model is first
+asked: a process that only looks, or whose agents are functions, never does.
+"""
+
+import asyncio
+import importlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from foa.app.settings import Settings
-from foa.errors import BadInput
-from foa.models.embedded import EmbeddedModel
-from foa.models.endpoint import EndpointModel
-from foa.models.endpoint_embedder import EndpointEmbedder
+from foa.errors import BadInput, ModelUnreachable
 from foa.models.vectors import CachedEmbedder
+from foa.models.weights import SMOLLM2
 from foa.models.wordllama import WordLlamaEmbedder
-from foa.ports import Embedder, Model
+from foa.ports import Embedder, Model, ModelReply, ModelRequest
+
+_MISSING = "the clients of language models are not installed: `pip install 'foa[local]'` adds them"
+
+
+class ModelOnDemand:
+    """The endpoint's model if one is set, else the embedded one; loaded at the first question."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._model: Model | None = None
+        self._loading = asyncio.Lock()
+
+    @property
+    def name(self) -> str:
+        """For traces and bills."""
+        return self._settings.model or SMOLLM2.name
+
+    @property
+    def drives_tools(self) -> bool:
+        """What the settings say of the endpoint's model; the embedded one cannot."""
+        return bool(self._settings.model_url) and self._settings.model_tools
+
+    async def ask(self, request: ModelRequest) -> ModelReply:
+        """See `foa.ports.Model.ask`.
+
+        Raises:
+            ModelUnreachable: also where the optional part is not installed.
+        """
+        async with self._loading:
+            if self._model is None:
+                self._model = await asyncio.to_thread(_load, self._settings)
+        return await self._model.ask(request)
+
+    async def aclose(self) -> None:
+        """Close what was loaded."""
+        if self._model is not None:
+            await self._model.aclose()
 
 
 @asynccontextmanager
 async def open_model(settings: Settings) -> AsyncGenerator[Model]:
-    """The endpoint's model if one is set, else the embedded one."""
-    if settings.model_url:
-        model: Model = EndpointModel(
-            settings.model_url,
-            settings.model,
-            settings.model_key or None,
-            drives_tools=settings.model_tools,
-        )
-    else:
-        model = EmbeddedModel(settings.cache_dir)
+    """The model of the settings, closed when the block ends."""
+    model = ModelOnDemand(settings)
     try:
         yield model
     finally:
@@ -37,6 +70,7 @@ async def open_embedder(settings: Settings) -> AsyncGenerator[Embedder]:
 
     Raises:
         BadInput: an embedder is named and no endpoint is.
+        ModelUnreachable: the optional part is not installed.
     """
     if settings.embedder == "wordllama":
         yield CachedEmbedder(WordLlamaEmbedder())
@@ -44,8 +78,23 @@ async def open_embedder(settings: Settings) -> AsyncGenerator[Embedder]:
     url = settings.embedder_url or settings.model_url
     if not url:
         raise BadInput(f"FOA_EMBEDDER is {settings.embedder!r}: give its endpoint in FOA_EMBEDDER_URL")
-    inner = EndpointEmbedder(url, settings.embedder, settings.embedder_dimension, settings.model_key or None)
+    try:
+        found = importlib.import_module("foa.models.endpoint_embedder")
+    except ModuleNotFoundError as error:
+        raise ModelUnreachable(_MISSING) from error
+    inner = found.EndpointEmbedder(url, settings.embedder, settings.embedder_dimension, settings.model_key or None)
     try:
         yield CachedEmbedder(inner)
     finally:
         await inner.aclose()
+
+
+def _load(settings: Settings) -> Model:
+    try:
+        if not settings.model_url:
+            return importlib.import_module("foa.models.embedded").EmbeddedModel(settings.cache_dir)
+        return importlib.import_module("foa.models.endpoint").EndpointModel(
+            settings.model_url, settings.model, settings.model_key or None, drives_tools=settings.model_tools
+        )
+    except ModuleNotFoundError as error:
+        raise ModelUnreachable(_MISSING) from error

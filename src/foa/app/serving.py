@@ -17,14 +17,13 @@ from foa.app.clock import SystemClock
 from foa.app.fabric import Fabric, open_fabric
 from foa.app.federation import run_agents
 from foa.app.models import open_embedder, open_model
+from foa.app.places import broker_folder, journal_file
 from foa.app.services import one_error
 from foa.app.settings import Settings
 from foa.app.stores import open_stores
 from foa.app.zero import Zero, run_agent_zero
 from foa.errors import BadInput, StoreFailed
 from foa.values.ids import OrchestratorId, check_id
-
-JOURNAL = "jobs.db"  #: in the state folder: jobs, reputation, replies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +33,6 @@ class Serving:
     url: str  #: of the broker
     agents: tuple[Agent, ...] = ()
     zero: Zero | None = None
-
-
-def journal_file(settings: Settings) -> Path:
-    """Where jobs are kept on this machine."""
-    return settings.state_dir / JOURNAL
 
 
 @asynccontextmanager
@@ -79,7 +73,7 @@ async def serve_all(
     with _alone(settings.state_dir, name):
         async with one_error(), AsyncExitStack() as stack:
             if not settings.broker_url:
-                data_dir = settings.state_dir / "broker"
+                data_dir = broker_folder(settings)
                 port = await stack.enter_async_context(broker_process(data_dir=data_dir, port=settings.broker_port))
                 settings = replace(settings, broker_url=f"mqtt://127.0.0.1:{port}")
             yield await _serve(stack, settings, sources, over=over, orchestrator=name)

@@ -6,34 +6,24 @@ no --broker                     own broker, orchestrator and agents, for this on
 """
 
 import asyncio
-import secrets
+import importlib
 import sys
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 import typer
 
-from foa.app.client import Client
-from foa.app.clock import SystemClock
-from foa.app.fabric import open_fabric
-from foa.app.federation import Federation
 from foa.app.federation_file import FederationFile, find_federation
-from foa.app.services import one_error
-from foa.app.serving import journal_file
 from foa.app.settings import Settings
 from foa.cli import options
 from foa.cli.answer import draw_result
-from foa.cli.console import output, progress
+from foa.cli.console import output
 from foa.cli.failing import say
-from foa.cli.follow import follow
 from foa.cli.given import make_task, read_question, read_transcript
 from foa.values.result import Result
 from foa.values.task import Submission, Task
-from foa.values.topics import Topics
 
 DEFAULT_FEDERATION = "repository"
 Synth = Literal["concatenate", "rebase", "merge"]
@@ -42,17 +32,6 @@ Synth = Literal["concatenate", "rebase", "merge"]
 def attach(app: typer.Typer, summary: str) -> None:
     """Put the command into the application."""
     app.command("ask", help=summary)(ask)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """Everything that one run of the command is about."""
-
-    submission: Submission
-    settings: Settings
-    federation: FederationFile | None  #: None: others serve
-    over: Path | None
-    shown: bool  #: whether progress is shown
 
 
 def ask(
@@ -96,8 +75,10 @@ def ask(
         "FOA_BUDGET_CALLS": budget_calls,
         "FOA_BUDGET_SECONDS": budget_seconds,
     }
-    asked = prepare(task, given, pairs, federation=federation, over=over, synth=synth, shown=not (quiet or as_json))
-    result = asyncio.run(answer(asked))
+    asked = prepare(task, given, pairs, federation=federation, over=over, synth=synth)
+    # what serves is loaded only now: a wrong option is told at once
+    answer = importlib.import_module("foa.cli.asking").answer
+    result: Result = asyncio.run(answer(*asked, shown=not (quiet or as_json)))
     if as_json:
         sys.stdout.buffer.write(msgspec.json.encode(result) + b"\n")
     else:
@@ -115,50 +96,10 @@ def prepare(
     federation: str,
     over: Path | None,
     synth: Synth | None,
-    shown: bool,
-) -> Asked:
-    """Put settings, federation and folder together."""
+) -> tuple[Submission, Settings, FederationFile | None, Path | None]:
+    """Put task, settings, federation and folder together; no federation: others serve."""
     alone = options.settings_from(given, pairs)
     file = None if alone.broker_url and not federation else find_federation(federation or DEFAULT_FEDERATION)
     settings = options.settings_from(given, pairs, file) if file else alone
-    return Asked(
-        submission=Submission(task=task, budget=settings.budget, synth=synth),
-        settings=settings,
-        federation=file,
-        over=options.folder(over, file),
-        shown=shown,
-    )
-
-
-async def answer(asked: Asked) -> Result:
-    """Submit, show, wait.
-
-    Raises:
-        FabricError: there is no result: no broker, nobody took the job, the fabric was lost.
-    """
-    async with one_error(), client_of(asked) as client:
-        handle = await client.submit(asked.submission)
-        return await follow(
-            handle,
-            cancel=lambda: client.cancel(handle.id, reason="interrupted by its user"),
-            clock=SystemClock(),
-            console=progress() if asked.shown else None,
-        )
-
-
-@asynccontextmanager
-async def client_of(asked: Asked) -> AsyncGenerator[Client]:
-    """A client of whoever serves: of a federation of our own, or of those at the broker."""
-    async with AsyncExitStack() as stack:
-        if asked.federation is not None:
-            started = Federation.start(
-                asked.settings,
-                agents=asked.federation.agents,
-                over=asked.over,
-                state=journal_file(asked.settings),
-            )
-            yield (await stack.enter_async_context(started)).client
-            return
-        fabric = await stack.enter_async_context(open_fabric(asked.settings))
-        transport = await stack.enter_async_context(fabric.connect(f"ask-{secrets.token_hex(4)}"))
-        yield await stack.enter_async_context(Client(transport, Topics(asked.settings.root)))
+    submission = Submission(task=task, budget=settings.budget, synth=synth)
+    return submission, settings, file, options.folder(over, file)

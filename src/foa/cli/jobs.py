@@ -16,7 +16,7 @@ from rich.text import Text
 from foa.app.client import Client
 from foa.app.clock import SystemClock
 from foa.app.fabric import open_fabric
-from foa.app.serving import journal_file
+from foa.app.places import journal_file
 from foa.app.settings import Settings
 from foa.app.stores import open_stores
 from foa.cli import options
