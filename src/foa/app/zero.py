@@ -22,7 +22,7 @@ from foa.registry.registry import Registry
 from foa.registry.reputation import Reputation
 from foa.registry.vitals import GONE
 from foa.route import Router, RouteRules
-from foa.values.ids import OrchestratorId
+from foa.values.ids import AgentId, OrchestratorId
 from foa.values.parameters import Parameters
 from foa.values.publication import Filter
 from foa.values.topics import Topics
@@ -39,13 +39,16 @@ class Zero:
 
 @asynccontextmanager
 async def open_registry(
-    transport: Transport, *, embedder: Embedder, clock: Clock, topics: Topics
+    transport: Transport, *, embedder: Embedder, clock: Clock, topics: Topics, name: str = ""
 ) -> AsyncGenerator[Registry]:
-    """A registry that hears every card and all vitals of the federation while the block lasts."""
+    """A registry that hears every card and all vitals of the federation while the block lasts.
+
+    With a name, which only this session has, the block begins when the cards that are retained have been taken.
+    """
     registry = Registry(ExactIndex(embedder.dimension), embedder, clock=clock)
 
     async def hear(ready: asyncio.Event) -> None:
-        await listen(registry, transport, topics=topics, clock=clock, ready=ready)
+        await listen(registry, transport, topics=topics, clock=clock, ready=ready, name=name)
 
     async with running("registry", hear):
         yield registry
@@ -84,7 +87,7 @@ async def run_agent_zero(
     reputation.replay(await stores.outcomes.replay())
     async with (
         one_error(),
-        open_registry(transport, embedder=embedder, clock=clock, topics=topics) as registry,
+        open_registry(transport, embedder=embedder, clock=clock, topics=topics, name=id) as registry,
         Exchange(transport, reply_topic=topics.replies(id)) as exchange,
     ):
         calls = Calls(exchange, transport)
@@ -116,9 +119,12 @@ async def run_agent_zero(
                 ready.set()
                 async for delivery in inbox:
                     await delivery.acknowledge()
-                    for agent in gone_agents(delivery.publication, topics):
+                    gone = gone_agents(delivery.publication, topics)
+                    for agent in gone:
                         calls.agent_left(agent)
                         await registry.hear_vitals(agent, GONE)
+                    if not gone:
+                        calls.agent_is_here(AgentId(topics.id_of(delivery.publication.topic)))
 
         async with running("losses", hear_losses), running("agent-0", service.run):
             yield Zero(service=service, registry=registry, router=router)

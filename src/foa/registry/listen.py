@@ -3,6 +3,7 @@
     foa/capabilities/updates/+ ─► queue ─► admitted in batches ─► acknowledged
     foa/capabilities/vitals/+  ─► at once
     refusal ─► foa/policies/enforcement
+    foa/orchestrators/{name}/echo ─► oneself: what was retained before it has been taken
 
 Cards come in bursts (a late joiner gets every retained one at once), so that a batch costs one embedding call and one index
 update. Under a flood of bad cards the oldest refusals are not published; the registry keeps its own list of them.
@@ -10,11 +11,12 @@ update. Under a flood of bad cards the oldest refusals are not published; the re
 
 import asyncio
 import logging
+import secrets
 from collections.abc import AsyncIterator
 
 import msgspec
 
-from foa.errors import BadCapability, BadMessage, FabricError
+from foa.errors import BadCapability, BadMessage, FabricError, PublishRefused
 from foa.ports import Clock, Delivery, Transport
 from foa.registry.registry import Registry
 from foa.registry.vitals import decode_gone
@@ -27,10 +29,17 @@ log = logging.getLogger(__name__)
 BATCH = 256  #: most cards taken at once
 WAITING = 1_024  #: most deliveries read ahead; then the transport's own window holds the broker back
 UNTOLD = 256  #: most refusals that wait to be published
+CATCH_UP_SECONDS = 5.0  #: how long the retained cards may take before the listener is called ready all the same
 
 
 async def listen(
-    registry: Registry, transport: Transport, *, topics: Topics, clock: Clock, ready: asyncio.Event | None = None
+    registry: Registry,
+    transport: Transport,
+    *,
+    topics: Topics,
+    clock: Clock,
+    ready: asyncio.Event | None = None,
+    name: str = "",
 ) -> None:
     """Keep the registry up to date until cancelled.
 
@@ -39,7 +48,9 @@ async def listen(
         transport: its subscriptions live as long as this runs.
         topics: topic names.
         clock: for the times of refusals.
-        ready: set when it listens; retained cards may still be on their way.
+        ready: set when it listens and, with a `name`, the cards that were retained by then have been taken.
+        name: whose registry this is. MQTT does not say which retained message is the last, so the listener publishes one to
+            itself, which arrives behind them; without a name, cards may still be on their way.
 
     Raises:
         BrokerUnreachable: the broker refuses the subscription.
@@ -47,11 +58,17 @@ async def listen(
     """
     waiting: asyncio.Queue[Delivery] = asyncio.Queue(WAITING)
     untold: asyncio.Queue[Publication] = asyncio.Queue(UNTOLD)
-    filters = (Filter(topic_filter=topics.capability()), Filter(topic_filter=topics.vitals(), qos=1))
+    ready = ready or asyncio.Event()
+    filters = [Filter(topic_filter=topics.capability()), Filter(topic_filter=topics.vitals(), qos=1)]
+    echo = Publication(topic=topics.echo(name or "-"), payload=secrets.token_bytes(8))
+    if name:
+        filters.append(Filter(topic_filter=echo.topic))
     async with transport.subscribe(*filters) as inbox, asyncio.TaskGroup() as group:
         group.create_task(_read(inbox, waiting), name="registry.read")
         group.create_task(_tell(untold, transport), name="registry.tell")
-        if ready is not None:
+        if name:
+            group.create_task(_catch_up(echo, transport, ready), name="registry.catch_up")
+        else:
             ready.set()
         while True:
             batch = [await waiting.get()]
@@ -60,6 +77,19 @@ async def listen(
             await _take(registry, batch, untold, topics, clock)
             for delivery in batch:
                 await delivery.acknowledge()
+                if delivery.publication.topic == echo.topic and delivery.publication.payload == echo.payload:
+                    ready.set()
+
+
+async def _catch_up(echo: Publication, transport: Transport, ready: asyncio.Event) -> None:
+    """Publish to oneself, and wait until it came: a broker that does not allow it holds nobody up for long."""
+    try:
+        async with asyncio.timeout(CATCH_UP_SECONDS):
+            await transport.publish(echo)
+            await ready.wait()
+    except (TimeoutError, PublishRefused) as error:
+        log.warning("retained cards may be missing", extra={"event": "no_echo", "reason": str(error)[:200]})
+        ready.set()
 
 
 async def _read(inbox: AsyncIterator[Delivery], waiting: asyncio.Queue[Delivery]) -> None:

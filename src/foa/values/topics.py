@@ -47,6 +47,10 @@ class Topics:
         """Replies to one orchestrator."""
         return f"{self.root}/orchestrators/{orchestrator}/replies"
 
+    def echo(self, name: str) -> str:
+        """What an orchestrator says to itself, to know that everything before it has arrived."""
+        return f"{self.root}/orchestrators/{name}/echo"
+
     def channel(self, cluster: ClusterId | str = "+") -> str:
         """The channel of one cluster: round posts, votes, TASK_COMPLETE."""
         return f"{self.root}/clusters/{cluster}/channel"
