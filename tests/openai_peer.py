@@ -60,6 +60,7 @@ class Peer:
     working: int = 0
     most_at_once: int = 0
     held: asyncio.Event | None = None  #: responses wait for it
+    gate: Callable[[dict[str, Any]], asyncio.Event | None] = lambda asked: None  #: the response to this one waits for it
     arrived: asyncio.Condition = field(default_factory=asyncio.Condition)
     writers: set[asyncio.StreamWriter] = field(default_factory=set)
     left: asyncio.Event = field(default_factory=asyncio.Event)
@@ -109,8 +110,9 @@ class Peer:
             if answer.silent:
                 await reader.read()
                 return False
-            if self.held is not None:
-                await self.held.wait()
+            for gate in (self.held, self.gate(asked)):
+                if gate is not None:
+                    await gate.wait()
         finally:
             self.working -= 1
         writer.write(_http(answer))

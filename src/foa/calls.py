@@ -6,7 +6,7 @@ ask ─► reserve money ─► publish on foa/agents/{id}/tasks ─► wait ─
 
 import asyncio
 import math
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,6 +24,8 @@ from foa.values.publication import Publication
 NOTHING = Budget(usd=0.0, tokens=0, calls=0, seconds=0.0)
 #: How much longer Agent-0 waits than the agent was given, so that a reply at the last moment still counts, seconds.
 GRACE_SECONDS = 1.0
+#: How many agents that left are remembered, so that a flood of last wills does not fill the memory.
+MAX_GONE = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +43,19 @@ class Calls:
         self._exchange = exchange
         self._transport = transport
         self._waiting: defaultdict[AgentId, set[asyncio.Timeout]] = defaultdict(set)
+        self._gone: OrderedDict[AgentId, None] = OrderedDict()
 
     def agent_left(self, agent: AgentId) -> None:
-        """End every wait for this agent now: its last will arrived, nobody will answer."""
+        """End every wait for this agent now, and ask it nothing more: its last will arrived, nobody will answer."""
+        self._gone[agent] = None
+        while len(self._gone) > MAX_GONE:
+            self._gone.popitem(last=False)
         for limit in self._waiting.pop(agent, set()):
             limit.reschedule(asyncio.get_running_loop().time())
+
+    def agent_is_here(self, agent: AgentId) -> None:
+        """It was heard of again."""
+        self._gone.pop(agent, None)
 
     @asynccontextmanager
     async def ask(
@@ -69,10 +79,12 @@ class Calls:
             paid: the request's budget is reserved by the caller, and the reply itself costs nothing.
 
         Raises:
-            AgentLost: silence until the deadline, its last will, or a reply that is not usable.
+            AgentLost: silence until the deadline, its last will (also before it was asked), or a reply that is not usable.
             AgentRefused: it declined.
             BudgetExceeded: the job cannot pay for it; nothing was sent.
         """
+        if agent in self._gone:
+            raise AgentLost(agent, "left before it was asked")
         reservation = job.account.reserve(NOTHING if paid else request.budget)
         spend = Spend()
         try:

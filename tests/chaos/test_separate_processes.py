@@ -1,0 +1,40 @@
+"""Agents, orchestrator, broker and client, each a process of its own."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.mind import SUBTASKS
+from tests.chaos.world import brokered, result_of, shape
+
+BROKERS = ["embedded", "mosquitto"]
+
+
+@pytest.mark.parametrize("kind", BROKERS)
+async def test_a_job_has_the_same_plan_on_every_broker(tmp_path: Path, kind: str) -> None:
+    async with brokered(tmp_path, kind) as world:
+        await world.start_agents("alpha", "beta")
+        await world.start_orchestrator()
+        result = await result_of(world.ask())
+    assert result["status"] == "done"
+    assert shape(result) == (SUBTASKS, [("s1", "s2")])
+    assert [cluster["members"] for cluster in result["clusters"]] == [["alpha", "beta"]] * 2
+    assert result["lost"] == {}
+    assert set(world.mind.calls.values()) == {1}
+
+
+@pytest.mark.parametrize("kind", BROKERS)
+async def test_a_killed_agent_is_named_and_not_waited_for(tmp_path: Path, kind: str) -> None:
+    async with brokered(tmp_path, kind) as world:
+        await world.start_agents("alpha", "beta")
+        await world.start_orchestrator()
+        world.mind.hold("draft")
+        asking = world.ask()
+        await world.mind.busy("draft", 2)
+        await world.agents["beta"].kill()
+        world.mind.release()
+        result = await result_of(asking)
+    assert result["status"] == "done"
+    assert "left" in result["lost"]["beta"]
+    assert "left" in result["reports"][0]["lost"]["beta"]
+    assert {report["by"] for report in result["reports"]} == {"alpha"}
