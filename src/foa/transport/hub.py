@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from foa.transport.inbox import Packet
-from foa.transport.matcher import FilterTable, matches
+from foa.transport.matcher import FilterTable
 from foa.values.publication import Filter, Publication, QoS
 
 log = logging.getLogger(__name__)
@@ -230,10 +230,11 @@ class MemoryHub:
 
     def _retained_for(self, topic_filter: str) -> Iterable[Publication]:
         wild = "+" in topic_filter or "#" in topic_filter
-        topics = list(self._retained) if wild else [topic_filter]
-        for topic in topics:
+        wanted: FilterTable[bool] = FilterTable()
+        wanted.add(topic_filter, True)
+        for topic in list(self._retained) if wild else [topic_filter]:
             found = self._retained.get(topic)
-            if found is None or (wild and not matches(topic_filter, topic)):
+            if found is None or not wanted.match(topic):
                 continue
             publication = aged(found[0], self._clock() - found[1])
             if publication is None:
