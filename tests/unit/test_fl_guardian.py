@@ -132,3 +132,16 @@ def test_what_it_tells_of_its_budget_is_coarse() -> None:
 def test_a_site_that_insists_on_noise_needs_a_ledger() -> None:
     with pytest.raises(ValueError, match="ledger"):
         Guardian(Limits(noise_min=1.0))
+
+
+def test_a_budget_is_shared_out_among_the_rounds_that_were_announced() -> None:
+    with ledger() as book:
+        guardian, costs = Guardian(Limits(share_a_round=1.0, noise_max=50.0), book), list[float]()
+        for number in range(1, 6):
+            ask = replace(ASK, round=number, rounds=5, terms=replace(NOISY, noise_multiplier=0.3))
+            verdict = guardian.consider(ask, SMALL)
+            assert not isinstance(verdict, Refuse)
+            guardian.commit(ask, verdict.terms, SMALL, at=0.0)
+            costs.append(book.entries()[-1].rdp)
+        # a fifth of the whole each, to the precision with which noise is searched for
+        assert costs == pytest.approx([BUDGET.allowance / 5] * 5, rel=0.02)

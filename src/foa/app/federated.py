@@ -97,6 +97,7 @@ async def _train(
             run=asked.run,
             terms=project.terms,
             purpose=project.purpose,
+            rounds=project.rounds,
             usd_a_round=project.usd_a_round,
             credit=project.credit,
         ),

@@ -1,9 +1,11 @@
 """DP-SGD on a site's own data, by Opacus. Needs the extra `fl`.
 
-It trains what a ledger's `NoisyTraining` counts: so many Poisson-sampled steps, each record's gradient clipped, noise added.
+It trains what a ledger's `NoisyTraining` counts: so many steps, every record in a batch with chance 1 / (number of batches),
+each record's gradient clipped, noise added.
 It keeps no account itself: debit the ledger first.
 """
 
+import logging
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,6 +17,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from foa.fl.guardian import Terms
+
+# Opacus warns of every empty first batch; with small sites they are common, and handled below
+logging.getLogger("opacus.data_loader").setLevel(logging.ERROR)
 
 #: Python's filters of warnings belong to the process
 _one_at_a_time = threading.Lock()

@@ -35,6 +35,7 @@ class TrainAsk:
     terms: Terms
     deadline_seconds: float
     cohort: int  #: clients in this round, this one included
+    rounds: int = 0  #: planned in all, so that a budget can be shared out among them; 0: not told
     secure_aggregation: bool = False  #: single updates stay hidden from the server
 
     @property
@@ -204,7 +205,11 @@ class Guardian:
         if self.ledger is None:
             return Refuse(reason="the server asks for differential privacy and this site keeps no ledger")
         paid = self.ledger.paid(ask.key)
-        allowance = self.ledger.left * self.limits.share_a_round if paid is None else paid
+        share = self.limits.share_a_round
+        if ask.rounds >= ask.round:
+            # spread over the rounds to come; what the server says of them can only make a round cost less
+            share = min(share, 1 / (ask.rounds - ask.round + 1))
+        allowance = self.ledger.left * share if paid is None else paid
         reasons = list[str]()
         for steps in (terms.steps, max(1, terms.steps // 2), max(1, terms.steps // 4)):
             needed = least_noise(
@@ -228,7 +233,8 @@ class Guardian:
 
 
 def _rate(terms: Terms, condition: Condition) -> float:
-    return min(1.0, terms.batch / max(1, condition.records))
+    """What Opacus samples with: one over the whole number of batches (`foa.fl.dpsgd`)."""
+    return 1.0 / max(1, math.ceil(max(1, condition.records) / terms.batch))
 
 
 def mechanism(terms: Terms, condition: Condition) -> NoisyTraining:

@@ -127,7 +127,13 @@ def limit_change(plan: RoundPlan, bounds: Bounds, previous: RoundPlan | None) ->
 
 
 def rule_plan(
-    bounds: Bounds, previous: RoundPlan | None, *, k: int, durations: Sequence[float] = (), suspects: float = 0.0
+    bounds: Bounds,
+    previous: RoundPlan | None,
+    *,
+    k: int,
+    durations: Sequence[float] = (),
+    lasted: Sequence[float] = (),
+    suspects: float = 0.0,
 ) -> RoundPlan:
     """The decision without a model: Oort per turn, a deadline of 1.5 times the slow tenth, a robust rule under suspicion.
 
@@ -135,10 +141,12 @@ def rule_plan(
         bounds: are kept.
         previous: last round's plan; its noise floor stays.
         k: clients the run was planned with.
-        durations: known seconds of a round, a client each.
+        durations: known seconds of training, a client each.
+        lasted: seconds of recent rounds as the server saw them, with every queue on the way.
         suspects: share of recent updates that looked poisoned, 0 to 1.
     """
-    tail = sorted(durations)[int(0.9 * (len(durations) - 1))] * 1.5 if durations else bounds.deadline_max_seconds
+    slow = sorted(durations)[int(0.9 * (len(durations) - 1))] if durations else 0.0
+    tail = 1.5 * max(slow, *lasted, 0.0) or bounds.deadline_max_seconds
     robust = [name for name in ("multikrum", "trimmed-mean", "median") if name in bounds.aggregations]
     plain = "fedavg" if "fedavg" in bounds.aggregations else bounds.aggregations[0]
     plan = RoundPlan(

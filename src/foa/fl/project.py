@@ -104,14 +104,14 @@ class App:
             BadInput: it is not there, does not run, or lacks a part.
         """
         self._path = folder / project.app
-        self._module = _load(self._path)
+        self.module = _load(self._path)
         for name in ("app", "strategy", "arrays", "config"):
-            if not hasattr(self._module, name):
+            if not hasattr(self.module, name):
                 raise BadInput(f"{self._path} has no {name!r}: it needs app, strategy(), arrays() and config()")
 
     def part(self, name: str) -> Any:
         """A part by its name; None where the app has none."""
-        return getattr(self._module, name, None)
+        return getattr(self.module, name, None)
 
     def sites(self, project: Project, clients: int | None) -> Sequence[SiteSpec]:
         """The project's sites, or as many as the app makes.

@@ -117,7 +117,8 @@ class ServerAgent:
         trained = sum(record.trained for record in recent)
         durations = [candidate.seconds for candidate in candidates if candidate.rounds]
         suspects = sum(record.suspects for record in recent) / trained if trained else 0.0
-        return rule_plan(bounds, previous, k=self._k, durations=durations, suspects=suspects)
+        lasted = [record.seconds for record in recent]
+        return rule_plan(bounds, previous, k=self._k, durations=durations, lasted=lasted, suspects=suspects)
 
     def _clients(self, plan: RoundPlan, memory: Memory, candidates: Sequence[Candidate]) -> tuple[AgentId, ...]:
         rule = SELECTORS[plan.selector]

@@ -25,6 +25,7 @@ def write_ask(ask: TrainAsk) -> dict[str, Scalar]:
         "purpose": ask.purpose,
         "deadline-seconds": float(ask.deadline_seconds),
         "cohort": ask.cohort,
+        "rounds": ask.rounds,
         "epochs": terms.epochs,
         "steps": terms.steps,
         "width": float(terms.width),
@@ -47,6 +48,7 @@ def read_ask(values: Mapping[str, object]) -> TrainAsk:
             purpose=_text(values, "purpose"),
             deadline_seconds=_number(values, "deadline-seconds"),
             cohort=_whole(values, "cohort"),
+            rounds=_whole(values, "rounds"),
             terms=Terms(
                 epochs=_whole(values, "epochs"),
                 steps=_whole(values, "steps"),

@@ -41,6 +41,7 @@ class AgenticSettings:
     run: str
     terms: Terms
     purpose: str = "*"
+    rounds: int = 0  #: planned in all; told to guardians. 0: not told
     usd_a_round: float = 0.0  #: above 0: clients are bought by auction within it
     credit: bool = False  #: Shapley values of every round; needs `validate`
     quarantine_rounds: int = 3
@@ -228,6 +229,7 @@ class AgenticGrid(Grid):
             terms=replace(terms, width=width, noise_multiplier=max(terms.noise_multiplier, choice.plan.noise_floor)),
             deadline_seconds=choice.plan.deadline_seconds,
             cohort=cohort,
+            rounds=self._settings.rounds,
         )
         # the strategy shares one record among its messages: each gets its own
         own = unpack(pack(message))
