@@ -112,7 +112,7 @@ class Broker:
             self.hub.restore()
         except (sqlite3.Error, PacketError, KeyError) as error:
             raise BadInput(
-                f"what the broker kept in {self.config.data_dir} is damaged: {error}. Move the directory away and start again."
+                f"the broker's data in {self.config.data_dir} is damaged ({error}): move the directory away and start again"
             ) from error
 
     # ── listeners ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -249,7 +249,7 @@ async def test_a_damaged_store_is_named(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / FILE) as file:
         file.execute("INSERT INTO outgoing VALUES (1, 99, 99, 2, x'', 0, NULL)")
     file.close()
-    with pytest.raises(BadInput, match=r"damaged.*Move the directory away"):
+    with pytest.raises(BadInput, match=r"damaged.*move the directory away"):
         await Broker(BrokerConfig(port=0, data_dir=tmp_path)).__aenter__()
 
 
