@@ -21,7 +21,7 @@ from foa.registry.score import ScoreRules, fuse, gaps, need_row, resource_factor
 from foa.values.ids import AgentId
 from foa.values.resources import Needs
 from foa.values.result import Candidate, Factors
-from foa.values.vcv import Vector
+from foa.values.vcv import Matrix, Vector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +46,53 @@ class Routing:
     vector: Vector  #: the embedded text
     slots: Mapping[str, int]  #: requests each candidate takes at once (cap_j of eq. 3)
     fit: float  #: how well the best one fits, 0 to 1 (its α); small: say that no agent fits
+
+
+_QUANTITIES = (
+    "its price",
+    "its latency",
+    "its energy",
+    "its speed",
+    "its context window",
+    "its memory",
+    "its VRAM",
+    "its bandwidth",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Rated:
+    """The terms of eq. 2 of every hit, in columns of n."""
+
+    agents: Sequence[AgentId]
+    sim: Vector
+    f: Vector
+    g: Vector
+    trust: Vector
+    alpha: Vector  #: sim · f · g; policy is 1, or the index would not have found it
+    score: Vector  #: α times trust
+    gaps: Matrix  #: shape (n, 8)
+
+    def candidate(self, i: int) -> Candidate:
+        factors = Factors(
+            similarity=float(self.sim[i]),
+            policy=1.0,
+            resources=float(self.f[i]),
+            spec=float(self.g[i]),
+            reputation=float(self.trust[i]),
+        )
+        return Candidate(agent=self.agents[i], score=float(self.score[i]), factors=factors)
+
+    def shortfall(self, i: int, threshold: float) -> str:
+        """Why this one was not taken."""
+        if self.alpha[i] >= threshold:
+            return f"scores {self.score[i]:.2f}, behind the candidates that were taken"
+        terms = {"similarity": self.sim[i], "resources": self.f[i], "spec": self.g[i]}
+        weakest = min(terms, key=lambda name: float(terms[name]))
+        because = f"{weakest} {terms[weakest]:.2f}"
+        if weakest == "resources" and self.gaps[i].any():
+            because += f", most for {_QUANTITIES[int(self.gaps[i].argmax())]}"
+        return f"α {self.alpha[i]:.2f} is below {threshold:g} ({because})"
 
 
 class Router:
@@ -104,10 +151,9 @@ class Router:
         refusals = await self._refused(asked, hits, skills)
         if not hits:
             raise Unroutable(f"{text[:60]!r}", refusals)
-        need = need_row(needs or Needs())
-        seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
-        scored = self._score(hits, vector, need, demand, kind, np.random.default_rng(seed))
-        return self._choose(scored, refusals, need, vector, k)
+        seed = int.from_bytes(hashlib.sha256(text.encode(errors="replace")).digest()[:8], "little")
+        rated = self._rate(hits, vector, need_row(needs or Needs()), demand, kind, np.random.default_rng(seed))
+        return self._choose(rated, refusals, vector, k)
 
     async def _embed(self, text: str, vector: Vector | None, spec: str) -> tuple[Vector, Vector | None]:
         wanted = [*([] if vector is not None else [text]), *([spec] if spec else [])]
@@ -115,7 +161,7 @@ class Router:
         demand = rows.pop() if spec else None
         return (vector if vector is not None else rows[0]), demand
 
-    def _score(
+    def _rate(
         self,
         hits: Sequence[Hit],
         vector: Vector,
@@ -123,72 +169,52 @@ class Router:
         demand: Vector | None,
         kind: str,
         rng: np.random.Generator,
-    ) -> list[Candidate]:
+    ) -> _Rated:
         rules, agents = self.rules.score, [hit.agent for hit in hits]
         facts = self.registry.facts(agents)
         similarity = np.array([hit.similarity for hit in hits], np.float32)
         lexical = np.array([hit.lexical for hit in hits], np.float32)
         sim = fuse(similarity, lexical, rules)
         sim = self.registry.learned.convince(agents, sim, vector, now=self._clock.now())
-        f = resource_factor(need, facts.offers, facts.load, rules)
+        missed = gaps(need, facts.offers, unstated=rules.unstated)
+        f = resource_factor(missed, facts.load, rules)
         g = spec_factor(demand, facts.specs)
+        alpha = sim * f * g
         trust = self._trust(agents, kind, rng)
-        scores = sim * f * g * trust
-        order = np.lexsort((np.arange(len(agents)), -sim, -scores))
-        return [
-            Candidate(
-                agent=agents[i],
-                score=float(scores[i]),
-                factors=Factors(
-                    similarity=float(sim[i]),
-                    policy=1.0,
-                    resources=float(f[i]),
-                    spec=float(g[i]),
-                    reputation=float(trust[i]),
-                ),
-            )
-            for i in order
-        ]
+        return _Rated(agents=agents, sim=sim, f=f, g=g, trust=trust, alpha=alpha, score=alpha * trust, gaps=missed)
 
     def _trust(self, agents: Sequence[AgentId], kind: str, rng: np.random.Generator) -> Vector:
         if not self.rules.reputation:
             return np.ones(len(agents), np.float32)
         return np.array(self.reputation.factors(agents, kind, rng=rng, now=self._clock.now()), np.float32)
 
-    def _choose(
-        self, scored: Sequence[Candidate], refusals: dict[AgentId, str], need: Vector, vector: Vector, k: int
-    ) -> Routing:
-        threshold = self.rules.threshold
-        able = [candidate for candidate in scored if _alpha(candidate) >= threshold][:k]
-        best = max(_alpha(candidate) for candidate in scored)
-        fallback = ""
+    def _choose(self, rated: _Rated, refusals: dict[AgentId, str], vector: Vector, k: int) -> Routing:
+        threshold, best, fallback = self.rules.threshold, float(rated.alpha.max()), ""
+        order = np.lexsort((-rated.sim, -rated.score))
+        able = [int(i) for i in order if rated.alpha[i] >= threshold][:k]
         if not able:
-            able = sorted(scored, key=lambda candidate: -candidate.factors.similarity)[: min(k, self.rules.fallback)]
+            nearest = np.argsort(-rated.sim, kind="stable")[: min(k, self.rules.fallback)]
+            able = [int(i) for i in nearest]
             fallback = (
                 f"no agent reaches the threshold {threshold:g} (best {best:.2f}); the nearest that pass policy were taken"
             )
-        taken = {candidate.agent for candidate in able}
-        for candidate in scored:
-            if candidate.agent not in taken and len(refusals) < self.rules.explained:
-                refusals[AgentId(candidate.agent)] = self._below(candidate, need, threshold)
-        slots = {agent: self.registry.vitals(AgentId(agent)).slots for agent in taken}
-        return Routing(candidates=tuple(able), refusals=refusals, fallback=fallback, vector=vector, slots=slots, fit=best)
-
-    def _below(self, candidate: Candidate, need: Vector, threshold: float) -> str:
-        factors, alpha = candidate.factors, _alpha(candidate)
-        if alpha >= threshold:
-            return f"scores {candidate.score:.2f}, behind the candidates that were taken"
-        facts = self.registry.facts([AgentId(candidate.agent)])
-        gap = gaps(need, facts.offers, unstated=self.rules.score.unstated)[0]
-        weakest = min(("similarity", "resources", "spec"), key=lambda name: float(getattr(factors, name)))
-        because = f"{weakest} {getattr(factors, weakest):.2f}"
-        if weakest == "resources" and gap.any():
-            because += f", most for {_OFFER_WORDS[int(gap.argmax())]}"
-        return f"α {alpha:.2f} is below {threshold:g} ({because})"
+        taken = set(able)
+        for i in order[: len(taken) + self.rules.explained]:
+            if int(i) not in taken and len(refusals) < self.rules.explained:
+                refusals[rated.agents[i]] = rated.shortfall(int(i), threshold)
+        return Routing(
+            candidates=tuple(rated.candidate(i) for i in able),
+            refusals=refusals,
+            fallback=fallback,
+            vector=vector,
+            slots={rated.agents[i]: self.registry.vitals(rated.agents[i]).slots for i in able},
+            fit=best,
+        )
 
     async def _refused(self, asked: IndexQuery, hits: Sequence[Hit], skills: Sequence[str]) -> dict[AgentId, str]:
         """Tell why those that are near, and would have been found without the gate, may not."""
-        if not (asked.policies or asked.bloom or asked.kind):
+        open_to_all = self.registry.roster.answering(asked.kind) == len(self.registry)
+        if not asked.policies and not asked.bloom and open_to_all:
             return {}
         near = await self.registry.search(IndexQuery(vector=asked.vector, k=self.rules.explained))
         found = {hit.agent for hit in hits}
@@ -207,21 +233,3 @@ class Router:
         if asked.kind and asked.kind not in entry.kinds:
             return f"requests: does not answer {asked.kind!r}"
         return ""
-
-
-_OFFER_WORDS = (
-    "its price",
-    "its latency",
-    "its energy",
-    "its speed",
-    "its context window",
-    "its memory",
-    "its VRAM",
-    "its bandwidth",
-)
-
-
-def _alpha(candidate: Candidate) -> float:
-    """Eq. 2 without reputation: what τ is compared with."""
-    factors = candidate.factors
-    return factors.similarity * factors.policy * factors.resources * factors.spec

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -99,7 +99,7 @@ class Partition:
             self._bury(layer, ids)
 
     def _settle(self, point: IndexPoint, mark: int) -> None:
-        counted = labels(point.policies, point.bloom)
+        counted = labels(point.policies, point.bloom, point.kinds)
         count = 1 + len(point.more_vectors)
         self._homes[point.agent] = _Home(self._fresh, count, mark, counted)
         self._labels.update(counted)
@@ -121,6 +121,7 @@ class Partition:
         """The best by vector, and where words are asked for, as many again by words; best vector first."""
         if not self._homes:
             return []
+        query = self._simplified(query)
         similarity = self._nearest(query)
         lexical = self._by_words(query) if query.text and self._options.words else {}
         if missing := [agent for agent in lexical if agent not in similarity]:
@@ -172,8 +173,18 @@ class Partition:
 
     def _matches(self, query: IndexQuery) -> int:
         """At most how many agents pass the filter: the rarest label of it."""
-        asked = labels(query.policies, query.bloom)
+        asked = labels(query.policies, query.bloom, [query.kind] if query.kind else ())
         return min((self._labels[label] for label in asked), default=len(self._homes))
+
+    def _simplified(self, query: IndexQuery) -> IndexQuery:
+        """Drop the conditions that every agent here meets: the engine is faster without."""
+        every = len(self._homes)
+        return replace(
+            query,
+            policies=frozenset(policy for policy in query.policies if self._labels[f"p:{policy}"] < every),
+            bloom=[position for position in query.bloom if self._labels[f"b:{position}"] < every],
+            kind=query.kind if self._labels[f"k:{query.kind}"] < every else "",
+        )
 
     # ── building ───────────────────────────────────────────────────────────────────────────────────────────────────────
     @property

@@ -43,12 +43,13 @@ class Row:
     agent: AgentId
     vectors: int  #: how many, c counted
     digest: int
-    labels: tuple[str, ...]  #: of what filters ask for: `p:gdpr`, `b:17`
+    labels: tuple[str, ...]  #: of what filters ask for: `p:gdpr`, `k:draft`, `b:17`
 
 
-def labels(policies: Iterable[str], bloom: Iterable[int]) -> tuple[str, ...]:
+def labels(policies: Iterable[str], bloom: Iterable[int], kinds: Iterable[str]) -> tuple[str, ...]:
     """Give the labels under which matches are counted."""
-    return (*(f"p:{policy}" for policy in sorted(policies)), *(f"b:{position}" for position in bloom))
+    named = (*(f"p:{policy}" for policy in sorted(policies)), *(f"k:{kind}" for kind in sorted(set(kinds))))
+    return (*named, *(f"b:{position}" for position in bloom))
 
 
 def point_id(agent: AgentId, i: int) -> int:
@@ -94,7 +95,7 @@ class Shard:
             matches: about how many points pass the filter.
         """
         options = self.options
-        exact = bool(query.policies or query.bloom) and matches <= options.exact_below
+        exact = bool(query.policies or query.bloom or query.kind) and matches <= options.exact_below
         filtered = matches < len(self) / 3
         params = edge.SearchParams(hnsw_ef=options.ef_filtered if filtered else max(options.ef, limit), exact=exact)
         return self._query(edge.Query.Nearest(query.vector.tolist(), using="c"), _filter(query), limit, params)
@@ -119,7 +120,7 @@ class Shard:
         main = edge.Filter(must=[edge.FieldCondition("n", range=edge.RangeFloat(gte=1))])
         while True:
             request = edge.ScrollRequest(
-                offset=offset, limit=1_000, filter=main, with_payload=["agent", "n", "h", "p", "b"], with_vector=False
+                offset=offset, limit=1_000, filter=main, with_payload=["agent", "n", "h", "p", "b", "k"], with_vector=False
             )
             records, offset = self._engine.scroll(request)
             found += [_row(record.payload or {}) for record in records]
@@ -182,7 +183,7 @@ def _row(payload: dict[str, Any]) -> Row:
         agent=AgentId(payload["agent"]),
         vectors=payload["n"],
         digest=payload["h"],
-        labels=labels(payload["p"], payload["b"]),
+        labels=labels(payload["p"], payload["b"], payload["k"]),
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from foa.values.ids import AgentId
 from foa.values.vcv import Vector
@@ -34,7 +35,7 @@ class LearningRules:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Request:
-    vector: Vector
+    vector: NDArray[np.float16]
     grade: float
     weight: float
     at: float
@@ -74,7 +75,9 @@ class Learned:
         if not good:
             return None
         weights = np.array([request.weight * (2 * request.grade - 1) for request in good], np.float32)
-        mean = (weights[:, None] * np.stack([request.vector for request in good], dtype=np.float32)).sum(axis=0) / max(weights.sum(), 1.0)
+        mean = (weights[:, None] * np.stack([request.vector for request in good], dtype=np.float32)).sum(axis=0) / max(
+            weights.sum(), 1.0
+        )
         moved = c + self.rules.prototype * mean
         return (moved / np.linalg.norm(moved)).astype(np.float32)
 
@@ -111,7 +114,9 @@ class Learned:
         ages = np.array([max(0.0, now - request.at) for request in memory])
         weights = np.array([request.weight * (2 * request.grade - 1) for request in memory])
         weights *= 0.5 ** (ages / rules.half_life_seconds)
-        near = weights * np.exp(rules.sharpness * (np.stack([request.vector for request in memory], dtype=np.float32) @ vector - 1))
+        near = weights * np.exp(
+            rules.sharpness * (np.stack([request.vector for request in memory], dtype=np.float32) @ vector - 1)
+        )
         balance = near.sum()
         density = np.log1p(abs(balance) / rules.floor) / np.log1p(1 / rules.floor)
         return (float(density), 0.0) if balance > 0 else (0.0, float(density))

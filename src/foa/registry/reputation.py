@@ -145,6 +145,9 @@ class Reputation:
 
         Nobody is drawn while nothing is known of any candidate: chance would then only blur the other factors.
         """
+        if not self._records:
+            mean = self.rules.prior_good / (self.rules.prior_good + self.rules.prior_bad)
+            return [mean] * len(agents)
         known = [self.evidence(agent, kind, now=now) for agent in agents]
         draw = rng if any(known) else None
         return [

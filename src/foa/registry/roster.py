@@ -3,6 +3,7 @@
 A slot is a row; a slot that is given back is used again.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, cast
@@ -48,6 +49,7 @@ class Roster:
     def __init__(self, dimension: int) -> None:
         self._entries: dict[AgentId, Entry] = {}
         self._free: list[int] = []
+        self._kinds: Counter[str] = Counter()
         self._interned: dict[object, object] = {}
         self._specs = np.zeros((_FIRST_ROWS, dimension), np.float16)
         self._blooms = np.zeros((_FIRST_ROWS, 128), np.uint8)
@@ -71,6 +73,8 @@ class Roster:
     def put(self, vcv: Vcv, spec: Vector) -> None:
         """Admit or replace. `spec` is e, or zeros where it is of another embedder."""
         held = self._entries.get(vcv.agent_id)
+        self._kinds.subtract(set(held.kinds) if held else ())
+        self._kinds.update(set(vcv.kinds))
         slot = held.slot if held else self._new_slot()
         self._specs[slot] = spec
         self._blooms[slot] = np.frombuffer(vcv.s, np.uint8)
@@ -91,6 +95,7 @@ class Roster:
         entry = self._entries.pop(agent, None)
         if entry is not None:
             self._free.append(entry.slot)
+            self._kinds.subtract(set(entry.kinds))
         return entry
 
     def set_vitals(self, agent: AgentId, vitals: Vitals) -> None:
@@ -105,6 +110,10 @@ class Roster:
         offers[:, 0] *= vitals[:, 1]
         offers[:, 1] = np.fmax(offers[:, 1], vitals[:, 2])
         return Facts(offers=offers, load=vitals[:, 0], specs=self._specs[slots].astype(np.float32), online=vitals[:, 3] > 0)
+
+    def answering(self, kind: str) -> int:
+        """How many agents answer this kind of request; all of them where none is named."""
+        return self._kinds[kind] if kind else len(self._entries)
 
     def bloom(self, agent: AgentId) -> bytes:
         """The Bloom filter of an admitted agent."""

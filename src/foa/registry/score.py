@@ -76,15 +76,22 @@ def gaps(needs: Vector, offers: Matrix, *, unstated: float) -> Matrix:
     Returns:
         Shape (n, 8), float32, not negative; 0 where the need is met, above it or not there.
     """
-    signs = np.where(np.arange(len(OFFERS)) < _CEILINGS, 1.0, -1.0).astype(np.float32)
-    scale = np.where(needs > 0, needs, 1.0)
-    found = np.maximum(signs * (offers - needs) / scale, 0.0)
-    return np.where(np.isnan(needs), 0.0, np.where(np.isnan(offers), unstated, found)).astype(np.float32)
+    found = np.zeros(offers.shape, np.float32)
+    for i in np.flatnonzero(~np.isnan(needs)):
+        over = (offers[:, i] - needs[i]) / (needs[i] or 1.0)
+        missed = np.maximum(over if i < _CEILINGS else -over, 0.0)
+        found[:, i] = np.where(np.isnan(missed), unstated, missed)
+    return found
 
 
-def resource_factor(needs: Vector, offers: Matrix, load: Vector, rules: ScoreRules) -> Vector:
-    """Give f = exp(−β‖gap‖), load being one more gap. Shape (n,), float32, 0 to 1."""
-    squares = (gaps(needs, offers, unstated=rules.unstated) ** 2).sum(axis=1) + (rules.load_weight * load) ** 2
+def resource_factor(missed: Matrix, load: Vector, rules: ScoreRules) -> Vector:
+    """Give f = exp(−β‖gap‖), load being one more gap. Shape (n,), float32, 0 to 1.
+
+    Args:
+        missed: what `gaps` gives, shape (n, 8).
+        load: 0 idle to 1 full, shape (n,).
+    """
+    squares = (missed**2).sum(axis=1) + (rules.load_weight * load) ** 2
     return np.exp(-rules.beta * np.sqrt(squares)).astype(np.float32)
 
 

@@ -13,7 +13,8 @@ IDLE = np.zeros(1, np.float32)
 
 
 def f(needs: Needs, offer: Resources, load: float = 0.0) -> float:
-    return float(resource_factor(need_row(needs), np.array([offer_row(offer)], np.float32), IDLE + load, RULES)[0])
+    missed = gaps(need_row(needs), np.array([offer_row(offer)], np.float32), unstated=RULES.unstated)
+    return float(resource_factor(missed, IDLE + load, RULES)[0])
 
 
 def test_no_needs_make_no_gap():
