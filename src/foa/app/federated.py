@@ -1,29 +1,31 @@
-"""A federated-learning project from its folder to its report. Needs the extra `fl`."""
+"""A federated-learning project from its folder to its last round. Needs the extra `fl`.
+
+read_project ─► sites: in this process, or each in its own over a broker ─► train
+"""
 
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flwr.app import Context
-
+from foa.app.federated_sites import place, run_folder, shared_blobs
 from foa.app.settings import Settings
-from foa.errors import BadInput
-from foa.fl.block import FlBlock, bucketed_samples, node_id
-from foa.fl.client_mod import Site, guarded
-from foa.fl.flower import ClientAppCallable, context
+from foa.errors import AgentLost, BadInput
 from foa.fl.grids.agentic import AgenticSettings
 from foa.fl.grids.in_process import InProcessGrid
-from foa.fl.guardian import Condition, Guardian
-from foa.fl.ledger import PrivacyLedger
-from foa.fl.privacy import NoisyTraining, plan_budget
+from foa.fl.grids.mqtt import FlTopics, MqttGrid
 from foa.fl.project import App, Privacy, Project, SiteSpec, read_project
 from foa.fl.rounds import RoundRow
 from foa.fl.selectors import SELECTORS
 from foa.fl.server import ServerAgent
 from foa.fl.training import Run, Trained, train
 from foa.ports import Clock, Model
+from foa.transport.mqtt import MqttTransport
 from foa.values.ids import AgentId, check_id
+
+log = logging.getLogger(__name__)
 
 AGENTIC = "agentic"
 
@@ -38,7 +40,13 @@ class Asked:
     rounds: int | None = None
     selector: str = AGENTIC  #: or one of `SELECTORS`, for all rounds
     epsilon: float | None = None  #: privacy budget of each site
-    workers: int = 2
+    workers: int = 2  #: threads, for sites in this process
+    broker: str = ""  #: address; empty: every site in this process
+    wait_seconds: float = 60.0  #: how long sites are waited for
+
+
+OnStart = Callable[[Project, Sequence[SiteSpec]], None]
+OnRound = Callable[[RoundRow], None]
 
 
 async def run_project(
@@ -47,51 +55,21 @@ async def run_project(
     clock: Clock,
     model: Model | None,
     *,
-    on_start: Callable[[Project, Sequence[SiteSpec]], None] | None = None,
-    on_round: Callable[[RoundRow], None] | None = None,
+    on_start: OnStart | None = None,
+    on_round: OnRound | None = None,
 ) -> Trained:
-    """Train a project in this process.
+    """Train a project.
 
     Raises:
         BadInput: the project, a name or a number will not do.
         StoreFailed: checkpoint or ledgers cannot be written.
+        BrokerUnreachable: there is no broker at that address.
+        AgentLost: sites did not come in time.
     """
     check_id(asked.run, what="run")
-    project = _adjusted(read_project(asked.folder), asked)
+    project = adjusted(read_project(asked.folder), asked)
     app = App(asked.folder, project)
-    sites = app.sites(project, asked.clients)
-    kept = settings.state_dir / "fl" / asked.run
-    kept.mkdir(parents=True, exist_ok=True)
-    books = [_ledger(kept, project, site) for site in sites]
-    try:
-        if on_start is not None:
-            on_start(project, sites)
-        return await _train(asked, settings, clock, model, project, app, sites, books, kept, on_round)
-    finally:
-        for book in books:
-            if book is not None:
-                book.close()
-
-
-async def _train(
-    asked: Asked,
-    settings: Settings,
-    clock: Clock,
-    model: Model | None,
-    project: Project,
-    app: App,
-    sites: Sequence[SiteSpec],
-    books: Sequence[PrivacyLedger | None],
-    kept: Path,
-    on_round: Callable[[RoundRow], None] | None,
-) -> Trained:
-    apps: dict[int, tuple[ClientAppCallable, Context]] = {}
-    for site, book in zip(sites, books, strict=True):
-        behind = Site(guardian=Guardian(site.limits, book), condition=_condition(site), clock=clock, keys=project.keys)
-        config = {"partition-id": site.partition, "num-partitions": len(sites), "data": settings.data}
-        number = node_id(AgentId(site.name))
-        apps[number] = (guarded(app.part("app"), behind), context(number, config))
-    blocks = {node_id(AgentId(site.name)): _block(site, book) for site, book in zip(sites, books, strict=True)}
+    specs = app.sites(project, asked.clients)
     run = Run(
         settings=AgenticSettings(
             run=asked.run,
@@ -106,14 +84,57 @@ async def _train(
         arrays=app.part("arrays")(),
         config=app.part("config")(),
         validate=app.part("validate"),
-        checkpoint=kept / "run.ckpt",
+        checkpoint=run_folder(settings, asked.run) / "run.ckpt",
     )
-    agent = _agent(asked, project, clock, model, len(sites))
-    with InProcessGrid(apps, workers=asked.workers, run=asked.run) as grid:
+    agent = _agent(asked, project, clock, model, len(specs))
+    if on_start is not None:
+        on_start(project, specs)
+    if asked.broker:
+        return await _over_broker(asked, settings, run, agent, specs, on_round)
+    with ExitStack() as stack:
+        places = [
+            stack.enter_context(place(project, app, specs, spec, settings=settings, clock=clock, run=asked.run))
+            for spec in specs
+        ]
+        apps = {made.number: (made.app, made.context) for made in places}
+        blocks = {made.number: made.block for made in places}
+        grid = stack.enter_context(InProcessGrid(apps, workers=asked.workers, run=asked.run))
         return await train(run, grid, agent, lambda: blocks, on_round=on_round)
 
 
-def _adjusted(project: Project, asked: Asked) -> Project:
+async def _over_broker(
+    asked: Asked,
+    settings: Settings,
+    run: Run,
+    agent: ServerAgent,
+    specs: Sequence[SiteSpec],
+    on_round: OnRound | None,
+) -> Trained:
+    blobs = shared_blobs(settings, asked.run)
+    async with (
+        MqttTransport(asked.broker, client_id=f"fl-{asked.run}-server"[:64]) as link,
+        MqttGrid(link, FlTopics("foa", asked.run), blobs=blobs) as grid,
+    ):
+        try:
+            await grid.present(len(specs), seconds=asked.wait_seconds)
+        except TimeoutError:
+            there = {block.agent for block in grid.profiles().values()}
+            if not there:
+                why = f"no site came within {asked.wait_seconds:g} s: start some with `foa fl site`"
+                raise AgentLost(AgentId(specs[0].name), why) from None
+            missing = ", ".join(spec.name for spec in specs if spec.name not in there)
+            log.warning("going on without %s: they did not come within %g s", missing, asked.wait_seconds)
+        trained = await train(run, grid, agent, grid.profiles, on_round=on_round)
+        blobs.clear()
+        return trained
+
+
+def adjusted(project: Project, asked: Asked) -> Project:
+    """The project with what the command line changes.
+
+    Raises:
+        BadInput: an unknown selector, or a budget that is none.
+    """
     if asked.selector != AGENTIC and asked.selector not in SELECTORS:
         raise BadInput(f"no selector is called {asked.selector!r}: use {AGENTIC} or one of {', '.join(SELECTORS)}")
     if asked.rounds is not None:
@@ -122,8 +143,8 @@ def _adjusted(project: Project, asked: Asked) -> Project:
         if asked.epsilon <= 0:
             raise BadInput("--privacy eps=… must be above 0")
         delta = project.privacy.delta if project.privacy else 1e-5
-        # a budget without noise would protect nothing: sites then insist on some
         project = replace(project, privacy=Privacy(epsilon=asked.epsilon, delta=delta))
+        # a budget without noise would protect nothing: the server then asks for some
         if project.terms.noise_multiplier == 0 and project.bounds.noise_min == 0:
             project = replace(project, bounds=replace(project.bounds, noise_min=0.5))
     return project
@@ -144,32 +165,4 @@ def _agent(asked: Asked, project: Project, clock: Clock, model: Model | None, si
         fairness=not pinned,
         # one run name draws the same clients again
         seed=int.from_bytes(hashlib.sha256(asked.run.encode()).digest()[:4]),
-    )
-
-
-def _ledger(kept: Path, project: Project, site: SiteSpec) -> PrivacyLedger | None:
-    privacy, terms = project.privacy, project.terms
-    if privacy is None and site.epsilon is None:
-        return None
-    epsilon = site.epsilon or (privacy.epsilon if privacy else 0.0)
-    noise = max(terms.noise_multiplier, site.limits.noise_min, project.bounds.noise_min, 0.5)
-    forecast = NoisyTraining(
-        noise_multiplier=noise, sample_rate=min(1.0, terms.batch / site.records), steps=terms.steps * project.rounds
-    )
-    budget = plan_budget(epsilon, privacy.delta if privacy else 1e-5, forecast)
-    return PrivacyLedger(kept / f"ledger-{site.name}.db", budget)
-
-
-def _condition(site: SiteSpec) -> Callable[[], Condition]:
-    found = Condition(records=site.records, seconds_a_step=site.seconds_a_step, battery=site.battery, plugged=site.plugged)
-    return lambda: found
-
-
-def _block(site: SiteSpec, book: PrivacyLedger | None) -> FlBlock:
-    return FlBlock(
-        agent=site.name,
-        samples=bucketed_samples(site.records),
-        width=site.width,
-        usd_a_round=site.usd_a_round,
-        epsilon=None if book is None else book.budget.epsilon,
     )

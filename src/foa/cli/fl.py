@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -14,6 +15,7 @@ from foa.app.clock import SystemClock
 from foa.app.settings import Settings
 from foa.cli import options
 from foa.cli.console import output, progress
+from foa.cli.failing import say
 from foa.errors import BadInput, FabricError
 from foa.fl.project import Project, SiteSpec
 from foa.fl.rounds import RoundRow
@@ -24,7 +26,8 @@ try:
 except ImportError:  # the extra `local` is not there: the rule decides
     open_model = None
 try:
-    from foa.app.federated import AGENTIC, Asked, run_project
+    from foa.app.federated import AGENTIC, Asked, adjusted, run_project
+    from foa.app.federated_sites import serve_site
     from foa.fl.report import epsilons, write_report
     from foa.fl.training import Trained
 except ImportError as error:
@@ -38,6 +41,7 @@ def attach(app: typer.Typer, summary: str) -> None:
     group = typer.Typer(help=summary, no_args_is_help=True)
     group.callback()(_top)
     group.command("run", help="Train a project and write its report.")(run)
+    group.command("site", help="Be one site of a run over a broker.")(site)
     app.add_typer(group, name="fl")
 
 
@@ -53,6 +57,8 @@ def run(
     privacy: Annotated[str, typer.Option(metavar="eps=E", help="Privacy budget of each site.")] = "",
     name: Annotated[str, typer.Option(help="Name of the run; the same name goes on where it ended.")] = "",
     report: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the report goes.")] = None,
+    broker: Annotated[str, typer.Option(metavar="URL", help="Where `foa fl site` are. Default: all in this process.")] = "",
+    wait: Annotated[float, typer.Option(min=1, max=86_400, help="Seconds that sites are waited for.")] = 60.0,
     no_model: Annotated[bool, typer.Option("--no-model", help="Let the rule decide every round.")] = False,
     pairs: options.Setting = None,
     as_json: options.Json = False,
@@ -66,6 +72,8 @@ def run(
         rounds=rounds,
         selector=selector,
         epsilon=_epsilon(privacy),
+        broker=broker,
+        wait_seconds=wait,
     )
     trained = asyncio.run(_run(asked, settings, wants_model=selector == AGENTIC and not no_model))
     where = write_report(
@@ -78,6 +86,45 @@ def run(
         print(json.dumps({"run": asked.run, "report": str(where), "rounds": msgspec.to_builtins(trained.state.rows)}))
     else:
         _conclude(trained, where)
+
+
+def site(
+    folder: _Folder,
+    name: Annotated[str, typer.Option(help="Which of the project's sites.")],
+    run: Annotated[str, typer.Option(help="Name of the run; the server's --name.")],
+    broker: Annotated[str, typer.Option(metavar="URL", help="mqtt://host:port")],
+    clients: Annotated[int | None, typer.Option(min=1, max=10_000, help="As the server's.")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, max=100_000, help="As the server's.")] = None,
+    privacy: Annotated[str, typer.Option(metavar="eps=E", help="Privacy budget of this site.")] = "",
+    pairs: options.Setting = None,
+) -> None:
+    """Answer the server's messages until SIGINT or SIGTERM."""
+    settings = options.settings_from({}, pairs)
+    asked = Asked(folder=folder, run=run, clients=clients, rounds=rounds, epsilon=_epsilon(privacy))
+    asyncio.run(_serve(asked, name, broker, settings))
+
+
+async def _serve(asked: Asked, name: str, broker: str, settings: Settings) -> None:
+    stop = asyncio.Event()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+    async with asyncio.TaskGroup() as group:
+        going = group.create_task(
+            serve_site(
+                asked.folder,
+                name,
+                asked.run,
+                broker,
+                settings,
+                SystemClock(),
+                adjust=lambda project: adjusted(project, asked),
+                clients=asked.clients,
+                on_ready=lambda block: say(f"site ready: {block.agent}"),
+            ),
+            name=f"site[{name}]",
+        )
+        await stop.wait()
+        going.cancel()
 
 
 async def _run(asked: Asked, settings: Settings, *, wants_model: bool) -> Trained:
