@@ -39,9 +39,7 @@ async def build_agents(
     Raises:
         BadInput: a file is not there or not usable (with its line), or a tool's options are not.
     """
-    folder = Path(over).expanduser() if over is not None else None
-    if folder is not None and not folder.is_dir():
-        raise BadInput(f"there is no folder {folder}: name one that the agents should look at")
+    folder = None if over is None else looked_at(over)
     async with AsyncExitStack() as stack:
         agents: list[Agent] = []
         for source in sources:
@@ -55,6 +53,18 @@ async def build_agents(
                 )
                 agents.append(Agent(profile=profile, brain=LmBrain(profile, model, clock=clock, tools=tools)))
         yield agents
+
+
+def looked_at(over: Path | str) -> Path:
+    """The folder that agents look at.
+
+    Raises:
+        BadInput: there is none of that name.
+    """
+    folder = Path(over).expanduser()
+    if not folder.is_dir():
+        raise BadInput(f"there is no folder {folder}: name one that the agents should look at")
+    return folder
 
 
 def agent_files(source: Path | str) -> Iterable[Path]:
@@ -73,4 +83,3 @@ def agent_files(source: Path | str) -> Iterable[Path]:
     if not found:
         raise BadInput(f"there is no agent file {source}: an agent is a Markdown file (docs/howto/bring-your-own-agents.md)")
     return found
-
