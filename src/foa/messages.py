@@ -123,10 +123,21 @@ class Drafted(msgspec.Struct, frozen=True, kw_only=True, tag="drafted", tag_fiel
     draft: Draft
 
 
+class SoFar(msgspec.Struct, frozen=True, kw_only=True):
+    """What a member has said in a cluster whose rounds have begun: an Agent-0 that was away takes it up from there."""
+
+    round: Annotated[int, msgspec.Meta(ge=0, le=16)]  #: the last it posted in
+    draft: Draft  #: as it stands
+    spend: Spend = Spend()  #: of all its rounds up to this one
+    over: bool = False  #: its rounds have ended: it posts nothing more
+    complete: "TaskComplete | None" = None  #: it spoke for the cluster, so
+
+
 class Joined(msgspec.Struct, frozen=True, kw_only=True, tag="joined", tag_field="is"):
-    """Answer to Join: subscribed, waiting for Begin."""
+    """Answer to Join: subscribed, waiting for Begin; or, asked again, where it stands."""
 
     cluster: WireId
+    so_far: SoFar | None = None  #: None: Begin has not come yet
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused", tag_field="is"):
@@ -231,6 +242,7 @@ __all__ = [
     "Reply",
     "Request",
     "RoundPost",
+    "SoFar",
     "Stop",
     "Submit",
     "SubtaskId",

@@ -11,6 +11,7 @@ worked on waits for it.
 import asyncio
 from collections import Counter
 from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, field
 from logging import getLogger
 from typing import Literal, cast
 
@@ -22,7 +23,7 @@ from foa.agents.member import Member
 from foa.agents.seat import Seat
 from foa.errors import BadMessage, BudgetExceeded, FabricError, ModelReplyInvalid, PolicyDenied, PublishRefused
 from foa.exchange import KEY_PROPERTY, MAX_KEY, answer
-from foa.messages import DraftRequest, Join, Joined, Propose, Refused, Reply, Request, Stop, decode, encode
+from foa.messages import DraftRequest, Join, Joined, Propose, Refused, Reply, Request, SoFar, Stop, decode, encode
 from foa.policy.gate import enforcement, may_dispatch
 from foa.ports import Clock, Delivery, Replies, Transport
 from foa.values.budget import Budget
@@ -38,6 +39,14 @@ MAX_MEMBERSHIPS = 1_024  #: clusters that the agents of one host refine in at on
 MARGIN = 0.95  #: share of a request's time that the brain is given; the rest is for the way back
 #: Refusals that another attempt under the same key may not meet again; they are not kept.
 _PASSING = ("load", "bad_request", "budget")
+
+
+@dataclass(frozen=True, slots=True)
+class _Playing:
+    """A member at its rounds."""
+
+    member: Member
+    ready: asyncio.Event = field(default_factory=asyncio.Event)  #: subscribed, or failed to
 
 
 class Desk:
@@ -70,7 +79,7 @@ class Desk:
         self._group = group
         self._channels = Channels(transport, topics, group)
         self._working: dict[str, asyncio.Event] = {}  #: by agent and key, requests being answered
-        self._members: dict[tuple[AgentId, ClusterId], asyncio.Event] = {}  #: set when subscribed
+        self._members: dict[tuple[AgentId, ClusterId], _Playing] = {}
         self._jobs: dict[JobId, dict[asyncio.Task[None], tuple[AgentId, Delivery]]] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -169,7 +178,7 @@ class Desk:
 
     # ── refine ─────────────────────────────────────────────────────────────────────────────────────────────────────────
     async def _join(self, seat: Seat, join: Join, delivery: Delivery) -> None:
-        """Subscribe, answer Joined, and play the rounds. A repeated Join is answered again; the rounds go on once."""
+        """Subscribe, answer Joined, and play the rounds, once: who asks again is told where this member stands."""
         agent, cluster = seat.profile.agent_id, ClusterId(join.cluster)
         refused = await self._gate(seat, "refine", join.policies, job=join.job)
         if refused is None and agent not in {member.agent for member in join.members}:
@@ -177,25 +186,38 @@ class Desk:
         if refused is not None:
             await self._refuse(seat, delivery, refused)
             return
-        joined = encode(Reply(agent=agent, body=Joined(cluster=cluster)))
-        if (there := self._members.get((agent, cluster))) is not None:
-            await there.wait()
-            await self._send(delivery, joined)
+        if (agent, cluster) not in self._members:
+            kept = await self._replies.find(_rounds_key(agent, cluster))
+            if kept is not None:
+                await self._send_joined(delivery, agent, cluster, msgspec.json.decode(kept, type=SoFar))
+                return
+        if (playing := self._members.get((agent, cluster))) is not None:
+            await playing.ready.wait()
+            await self._send_joined(delivery, agent, cluster, playing.member.so_far)
             return
-        ready = self._members[agent, cluster] = asyncio.Event()
+        member = Member(agent, join, seat.brain, transport=self._transport, topic=self._topics.channel(cluster))
+        playing = self._members[agent, cluster] = _Playing(member)
         try:
-            member = Member(agent, join, seat.brain, transport=self._transport, topic=self._topics.channel(cluster))
-            async with self._channels.listen(cluster, member.hear):
-                ready.set()
-                await self._send(delivery, joined)
-                outcome = await member.run(begin_seconds=join.round_seconds * (join.rounds + 1))
-            self.counts["refine"] += 1
-            log.debug("agent %s left %s after %d rounds: %s", agent, cluster, outcome.rounds, outcome.reason)
+            await self._play(playing, delivery, agent, join)
         except FabricError as error:
             log.warning("agent %s lost its voice in %s: %s", agent, cluster, error)
         finally:
-            ready.set()
+            playing.ready.set()
             del self._members[agent, cluster]
+
+    async def _play(self, playing: "_Playing", delivery: Delivery, agent: AgentId, join: Join) -> None:
+        cluster, member = ClusterId(join.cluster), playing.member
+        async with self._channels.listen(cluster, member.hear):
+            playing.ready.set()
+            await self._send_joined(delivery, agent, cluster, None)
+            outcome = await member.run(begin_seconds=join.round_seconds * (join.rounds + 1))
+        if member.so_far is not None and outcome.rounds:
+            await self._replies.keep(_rounds_key(agent, cluster), msgspec.json.encode(member.so_far))
+        self.counts["refine"] += 1
+        log.debug("agent %s left %s after %d rounds: %s", agent, cluster, outcome.rounds, outcome.reason)
+
+    async def _send_joined(self, delivery: Delivery, agent: AgentId, cluster: ClusterId, so_far: SoFar | None) -> None:
+        await self._send(delivery, encode(Reply(agent=agent, body=Joined(cluster=cluster, so_far=so_far))))
 
     # ── policy, replies, jobs ──────────────────────────────────────────────────────────────────────────────────────────
     async def _gate(self, seat: Seat, kind: str, policies: tuple[str, ...], *, job: str) -> Refused | None:
@@ -275,3 +297,8 @@ def _key(seat: Seat, request: Propose | DraftRequest, delivery: Delivery) -> str
         what = f"draft/{request.subtask}/{request.attempt}" if isinstance(request, DraftRequest) else "propose"
         given = f"{request.job}/{what}"
     return f"{seat.profile.agent_id}/{given}"
+
+
+def _rounds_key(agent: AgentId, cluster: ClusterId) -> str:
+    """Under which a member keeps what it said in a cluster, when its rounds have ended."""
+    return f"{agent}/{cluster}/rounds"

@@ -14,11 +14,13 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from logging import getLogger
 
+import msgspec
+
 from foa.agents.brain import Brain, Peer, Revised, Revision
 from foa.agents.rounds import Rounds, Verdict
 from foa.agents.rules import revise_by_rule
 from foa.errors import FabricError
-from foa.messages import Begin, ChannelMessage, Join, RoundPost, TaskComplete, encode
+from foa.messages import Begin, ChannelMessage, Join, RoundPost, SoFar, TaskComplete, encode
 from foa.plan.consensus import agreement, moved, representative
 from foa.ports import Transport
 from foa.values.budget import Budget, Spend
@@ -59,6 +61,12 @@ class Member:
         self._own = join.draft
         self._spend = Spend()
         self._began = 0.0
+        self._so_far = SoFar(round=0, draft=join.draft)
+
+    @property
+    def so_far(self) -> SoFar | None:
+        """What it has said; None before Begin."""
+        return self._so_far if self._rounds is not None else None
 
     # ── hearing ────────────────────────────────────────────────────────────────────────────────────────────────────────
     def hear(self, message: ChannelMessage) -> None:
@@ -117,6 +125,7 @@ class Member:
             if not verdict.stop and (short := self._short()):
                 verdict = Verdict(stop=True, consensus=False, reason=f"budget: {short}")
         chosen = await self._complete(rounds, number, verdict)
+        self._so_far = msgspec.structs.replace(self._so_far, over=True)
         return Outcome(
             rounds=number,
             reason=verdict.reason,
@@ -146,6 +155,8 @@ class Member:
             spend=revised.spend,
         )
         rounds.own_post(post)
+        # before it is posted: who asks now and hears the post too counts it once, by its round
+        self._so_far = SoFar(round=number, draft=self._own, spend=self._spend)
         try:
             async with asyncio.timeout_at(deadline):
                 await self._transport.publish(Publication(topic=self._topic, payload=encode(post)))
@@ -205,6 +216,7 @@ class Member:
                 confidence=round(min(1.0, draft.confidence * (0.5 + 0.5 * share)), 4),
                 heard=rounds.ever_heard(),
             )
+            self._so_far = msgspec.structs.replace(self._so_far, complete=complete)
             await self._transport.publish(Publication(topic=self._topic, payload=encode(complete)))
         return chosen
 

@@ -85,8 +85,9 @@ class Rounds:
         self._posts[post.round][self._own] = post
 
     def complete(self, number: int) -> bool:
-        """Whether every member has posted in this round."""
-        return len(self._posts[number]) == len(self.members)
+        """Whether everyone has posted in this round who is still waited for: whoever was silent in the last one is not."""
+        expected = self.members if number == 1 else self._posts[number - 1].keys()
+        return expected <= self._posts[number].keys()
 
     def heard(self, number: int) -> tuple[AgentId, ...]:
         """Who has a voice in this round: posted in it, and its draft is known; sorted."""

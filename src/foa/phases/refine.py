@@ -6,7 +6,8 @@
     member  ── TaskComplete ─► channel      (the one that all members compute as the representative)
 
 Whatever members do, it ends: after k rounds by their own count, or, when the channel falls silent or the deadline comes, by
-Agent-0's, which then takes the representative of the posts it heard itself.
+Agent-0's, which then takes the representative of the posts it heard itself. A TASK_COMPLETE counts only where those posts
+say the same. An Agent-0 that was away asks with the same Join; members tell where they stand, and nothing is done twice.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ import msgspec
 from foa.calls import Calls
 from foa.errors import AgentLost, AgentRefused, BadMessage, BudgetExceeded
 from foa.job import Done, Job
-from foa.messages import Begin, ChannelMessage, Join, Joined, Member, RoundPost, TaskComplete, decode, encode
+from foa.messages import Begin, ChannelMessage, Join, Joined, Member, RoundPost, SoFar, TaskComplete, decode, encode
 from foa.plan.consensus import representative
 from foa.ports import Delivery, Transport
 from foa.values import events
@@ -29,6 +30,8 @@ from foa.values.ids import AgentId, ClusterId
 from foa.values.plan import Subtask
 from foa.values.publication import Filter, Publication
 from foa.values.result import ClusterView
+
+MAX_TROUBLES = 8  #: kinds of trouble on one channel that are said
 
 _CHANNEL = cast("type[ChannelMessage]", ChannelMessage)  # a union is no type to the type checker
 
@@ -49,19 +52,40 @@ class Cluster:
     subtask: Subtask
     weights: Mapping[AgentId, float]  #: reputation, 0 to 1
     drafts: dict[AgentId, Draft]  #: the last of each member
+    most: int  #: k
     rounds: dict[AgentId, int] = field(default_factory=dict[AgentId, int])  #: the last round each posted in
     spends: dict[AgentId, Spend] = field(default_factory=dict[AgentId, Spend])  #: as each says
+    troubles: set[str] = field(default_factory=set[str])  #: what was said about it already
+
+    def take_up(self, agent: AgentId, so_far: SoFar) -> None:
+        """Take what a member said while Agent-0 was away."""
+        self.rounds[agent] = so_far.round
+        self.drafts[agent] = so_far.draft
+        self.spends[agent] = so_far.spend
 
     def hear(self, post: RoundPost) -> bool:
         """Take a post; False where it has no voice here or repeats a round."""
         agent = AgentId(post.agent)
-        if post.cluster != self.id or agent not in self.drafts or post.round <= self.rounds.get(agent, 0):
+        if post.cluster != self.id or agent not in self.drafts or not self.rounds.get(agent, 0) < post.round <= self.most:
             return False
         self.rounds[agent] = post.round
         self.spends[agent] = self.spends.get(agent, Spend()) + post.spend
         if post.draft is not None:
             self.drafts[agent] = post.draft
         return True
+
+    def doubt(self, complete: TaskComplete) -> str:
+        """Why a TASK_COMPLETE does not count, or nothing: it must follow from the posts that Agent-0 heard itself."""
+        speaker, last = AgentId(complete.agent), complete.rounds
+        if complete.cluster != self.id or speaker not in self.drafts:
+            return f"{complete.agent} is no member"
+        if not 1 <= last <= self.rounds.get(speaker, 0) or complete.draft != self.drafts[speaker]:
+            return f"{speaker} says TASK_COMPLETE with what it never posted"
+        posted = {agent for agent, number in self.rounds.items() if number >= last}
+        voices = {agent: self.drafts[agent] for agent in posted & {AgentId(agent) for agent in complete.heard}}
+        if 2 * len(voices) <= len(posted) or representative(voices, self.weights) != speaker:
+            return f"{speaker} says TASK_COMPLETE and does not represent the others"
+        return ""
 
     def ended(self, complete: TaskComplete | None = None) -> Refined:
         """How it ended: by TASK_COMPLETE, or without, by the members' own function over what was heard."""
@@ -117,7 +141,11 @@ async def refine(
         the best draft stands, and it is said.
     """
     at_work = Cluster(
-        id=cluster, subtask=subtask, weights=weights, drafts={agent: kept.draft for agent, kept in drafts.items()}
+        id=cluster,
+        subtask=subtask,
+        weights=weights,
+        drafts={agent: kept.draft for agent, kept in drafts.items()},
+        most=job.parameters.refine_rounds,
     )
     if len(drafts) == 1 or job.parameters.refine_rounds == 0:
         return Done(value=at_work.ended())
@@ -145,23 +173,42 @@ async def _hold(job: Job, calls: Calls, transport: Transport, cluster: Cluster, 
         if len(there) < 2:
             job.fell_back(f"cluster {cluster.id} does not refine, its best draft stands: fewer than two members joined")
             return cluster.ended()
-        begin = Begin(cluster=cluster.id, members=tuple(there))
+        begun = {agent: so_far for agent, so_far in there.items() if so_far is not None}
+        for agent, so_far in begun.items():
+            cluster.take_up(agent, so_far)
+        if (ended := _ended_before(cluster, begun)) is not None:
+            return ended
+        # rounds that have begun take nobody in: a member that lost its own to a restart has no voice any more
+        begin = Begin(cluster=cluster.id, members=tuple(sorted(begun or there)))
         await transport.publish(Publication(topic=channel, payload=encode(begin)))
         try:
             async with asyncio.timeout(seconds):
-                return cluster.ended(await _listen(job, inbox, cluster))
+                complete = await _listen(job, inbox, cluster)
         except TimeoutError:
             job.fell_back(f"cluster {cluster.id} did not finish in its time: its best draft stands")
             return cluster.ended()
+        for agent in begin.members:
+            if cluster.rounds.get(AgentId(agent), 0) < complete.rounds:
+                job.lose(AgentId(agent), f"fell silent in the rounds of {cluster.id}", subtask=cluster.subtask.id)
+        return cluster.ended(complete)
 
 
-async def _join(job: Job, calls: Calls, cluster: Cluster, budget: Budget, seconds: float) -> list[str]:
+def _ended_before(cluster: Cluster, begun: Mapping[AgentId, SoFar]) -> Refined | None:
+    """How the rounds ended while Agent-0 was away; None: they have not."""
+    for so_far in begun.values():
+        if so_far.complete is not None and not cluster.doubt(so_far.complete):
+            return cluster.ended(so_far.complete)
+    return cluster.ended() if begun and all(so_far.over for so_far in begun.values()) else None
+
+
+async def _join(job: Job, calls: Calls, cluster: Cluster, budget: Budget, seconds: float) -> dict[AgentId, SoFar | None]:
+    """Ask every member to the channel; gives those who came, and where they stand if the rounds have begun."""
     parameters, subtask = job.parameters, cluster.subtask
     members = tuple(
         Member(agent=agent, weight=min(1.0, max(0.0, cluster.weights.get(agent, 0.5)))) for agent in sorted(cluster.drafts)
     )
     wait = min(parameters.round_seconds, seconds)
-    there: list[str] = []
+    there: dict[AgentId, SoFar | None] = {}
 
     async def ask(agent: AgentId) -> None:
         request = Join(
@@ -181,38 +228,49 @@ async def _join(job: Job, calls: Calls, cluster: Cluster, budget: Budget, second
         try:
             async with calls.ask(job, agent, request, key=f"{cluster.id}/join", seconds=wait, paid=True) as answered:
                 if isinstance(answered.body, Joined):
-                    there.append(agent)
+                    there[agent] = answered.body.so_far
         except (AgentLost, AgentRefused) as loss:
             job.lose(agent, loss.reason, subtask=subtask.id)
 
     async with asyncio.TaskGroup() as group:
         for agent in sorted(cluster.drafts):
             group.create_task(ask(agent), name=f"join[{cluster.id},{agent}]")
-    return sorted(there)
+    return there
 
 
 async def _listen(job: Job, inbox: AsyncIterator[Delivery], cluster: Cluster) -> TaskComplete:
-    """Hear the channel until a member says TASK_COMPLETE; what is not usable is passed over.
+    """Hear the channel until its representative says TASK_COMPLETE; what is not usable is passed over.
 
     Raises:
-        TimeoutError: nothing was heard for two rounds' time: nobody is there any more.
+        TimeoutError: no member was heard for two rounds' time: nobody is there any more, whoever else may be talking.
     """
-    while True:
-        async with asyncio.timeout(2 * job.parameters.round_seconds):
+    quiet = 2 * job.parameters.round_seconds
+    async with asyncio.timeout(quiet) as patience:
+        while True:
             delivery = await anext(inbox)
-        await delivery.acknowledge()
-        try:
-            message = decode(delivery.publication.payload, _CHANNEL)
-        except BadMessage as error:
-            job.fell_back(f"cluster {cluster.id}: a message was passed over: {error}")
-            continue
-        match message:
-            case RoundPost() if cluster.hear(message):
-                _tell(job, message)
-            case TaskComplete() if message.cluster == cluster.id and message.agent in cluster.drafts:
-                return message
-            case _:
-                pass
+            await delivery.acknowledge()
+            try:
+                message = decode(delivery.publication.payload, _CHANNEL)
+            except BadMessage as error:
+                _trouble(job, cluster, "passed over", f"a message was passed over: {error}")
+                continue
+            match message:
+                case RoundPost() if cluster.hear(message):
+                    patience.reschedule(asyncio.get_running_loop().time() + quiet)
+                    _tell(job, message)
+                case TaskComplete():
+                    if not (why := cluster.doubt(message)):
+                        return message
+                    _trouble(job, cluster, why, why)
+                case _:
+                    pass
+
+
+def _trouble(job: Job, cluster: Cluster, kind: str, what: str) -> None:
+    """Say what goes wrong on a channel, each kind of it once: a flood must not fill the trace."""
+    if kind not in cluster.troubles and len(cluster.troubles) < MAX_TROUBLES:
+        cluster.troubles.add(kind)
+        job.fell_back(f"cluster {cluster.id}: {what}")
 
 
 def _tell(job: Job, post: RoundPost) -> None:
