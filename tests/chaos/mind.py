@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from tests.openai_peer import Answer, openai_peer, says
+from tests.openai_peer import Answer, Peer, openai_peer, says
 
 TASK = "How does the fabric route a task to agents?"
 SUBTASKS = ["Find the code that routes a task to agents", "Explain the history of how agents are scored for a task"]
@@ -29,7 +29,8 @@ class Mind:
     Kinds: propose, draft, revise, synthesise.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
         self.calls: Counter[tuple[str, str, str]] = Counter()  #: (kind, agent, subtask) → model calls
         self.heard = asyncio.Event()
         self._gates: dict[str, asyncio.Event] = {}
@@ -42,6 +43,11 @@ class Mind:
         for gate in self._gates.values():
             gate.set()
         self._gates.clear()
+
+    @property
+    def working(self) -> int:
+        """Questions that are not answered yet."""
+        return self._peer.working
 
     def asked(self, kind: str) -> int:
         """How often it was asked for this."""
@@ -88,9 +94,9 @@ def _text(asked: dict[str, Any], role: str) -> str:
 @asynccontextmanager
 async def thinking() -> AsyncIterator[tuple[Mind, str]]:
     """A mind behind an OpenAI-compatible address, while the block lasts."""
-    mind = Mind()
-    async with openai_peer(by=mind.answer) as peer:
-        peer.gate = mind.gate
+    async with openai_peer(says("")) as peer:
+        mind = Mind(peer)
+        peer.by, peer.gate = mind.answer, mind.gate
         try:
             yield mind, peer.base_url
         finally:

@@ -30,7 +30,10 @@ _server.set_forkserver_preload(
         "foa.cli.jobs",
         "foa.cli.orchestrator",
         "foa.app.broker_process",
+        "foa.models.endpoint",
         "foa.transport.mqtt",
+        "openai.resources.chat.completions",
+        "scipy.cluster.hierarchy",
         "wordllama",
         "tests.chaos.processes",
     ]
@@ -41,7 +44,7 @@ async def until(condition: Callable[[], Any], what: str, *, seconds: float = SEC
     """Wait for a real process to make something true; gives what the condition gave."""
     try:
         async with asyncio.timeout(seconds):
-            while not (found := condition()):
+            while not (found := condition()):  # noqa: ASYNC110 - a real process tells nobody
                 await asyncio.sleep(LOOK_SECONDS)
             return found
     except TimeoutError:
@@ -51,7 +54,8 @@ async def until(condition: Callable[[], Any], what: str, *, seconds: float = SEC
 class Running:
     """One `foa` process."""
 
-    def __init__(self, process: Any, output: Path, errors: Path) -> None:
+    def __init__(self, command: str, process: Any, output: Path, errors: Path) -> None:
+        self.command = command
         self._process = process
         self._output = output
         self._errors = errors
@@ -89,6 +93,13 @@ class Running:
         self.send(signal.SIGKILL)
         await self.ended()
 
+    async def ended_or_killed(self) -> None:
+        """Wait a little for its end, then make it."""
+        try:
+            await self.ended(seconds=10)
+        except AssertionError:
+            await self.kill()
+
     def send(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
 
@@ -111,20 +122,20 @@ class Processes:
         environment = self.environment | settings
         process: Any = _server.Process(target=_be, args=(arguments, environment, str(output), str(errors)))  # pyright: ignore
         process.start()
-        running = Running(process, output, errors)
+        running = Running(arguments[0], process, output, errors)
         self._started.append(running)
         return running
 
     async def aclose(self) -> None:
-        for running in self._started:
-            if running.exit_code is None:
-                with contextlib.suppress(ProcessLookupError):
-                    running.send(signal.SIGTERM)
-        for running in self._started:
-            try:
-                await running.ended(seconds=10)
-            except AssertionError:
-                await running.kill()
+        """Stop them all; brokers last, so that the others can say goodbye."""
+        brokers = [running for running in self._started if running.command == "broker"]
+        for together in ([running for running in self._started if running not in brokers], brokers):
+            for running in together:
+                if running.exit_code is None:
+                    with contextlib.suppress(ProcessLookupError):
+                        running.send(signal.SIGTERM)
+            for running in together:
+                await running.ended_or_killed()
 
 
 def _be(arguments: Sequence[str], environment: Mapping[str, str], output: str, errors: str) -> None:

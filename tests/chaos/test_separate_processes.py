@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-
 from tests.chaos.mind import SUBTASKS
 from tests.chaos.world import brokered, result_of, shape
 

@@ -1,4 +1,4 @@
-"""A federation of processes: a broker, agents and an orchestrator, each its own, and a model that the test holds in its hand."""
+"""A federation of processes: broker, agents and orchestrator, each its own, and a model that the test holds in its hand."""
 
 import json
 import os
