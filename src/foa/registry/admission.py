@@ -128,8 +128,8 @@ def _check_succession(vcv: Vcv, held: Entry | Departed) -> None:
     if vcv.version > held.version:
         return
     if isinstance(held, Departed):
-        if vcv.issued_at < held.issued_at:
-            raise BadCapability(f"{who}: it left, and this card is older than the one it left with")
+        if vcv.issued_at <= held.issued_at:
+            raise BadCapability(f"{who}: it left, and this card is not newer than the one it left with; sign it again")
         return
     # the registry has already let a card of the same content pass
     if vcv.issued_at == held.issued_at:

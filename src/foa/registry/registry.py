@@ -8,7 +8,7 @@ refused ─► foa/policies/enforcement, and kept for `foa agents show`
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TypeVar, cast
@@ -66,6 +66,7 @@ class Registry:
         self._decoded: OrderedDict[AgentId, Vcv] = OrderedDict()
         self._hidden: set[AgentId] = set()  # admitted and offline: not in the index
         self._foreign: dict[AgentId, Vector] = {}  # c by our embedder, of agents that use another
+        self._watchers: list[Callable[[AgentId], None]] = []
         self._expelled: set[str] = set()  # keys quarantined in this batch
 
     def __len__(self) -> int:
@@ -153,13 +154,23 @@ class Registry:
             self._heard.clear()
             await self._heard.wait()
 
+    def bury(self, agent: AgentId, left: Departed) -> None:
+        """Remember of an agent that is not here that it left, so that an older card does not bring it back."""
+        if len(self._departed) >= self.limits.remembered and agent not in self._departed:
+            self._tell(self._departed.popitem(last=False)[0])
+        _remember(self._departed, agent, left, self.limits.remembered)
+        self._tell(agent)
+
+    def watch(self, watcher: Callable[[AgentId], None]) -> None:
+        """Call this with every agent whose card came, changed or went."""
+        self._watchers.append(watcher)
+
     async def leave(self, agent: AgentId) -> bool:
         """An agent left (its retained card was emptied); False where it was not there."""
         entry = self.roster.drop(agent)
         if entry is None:
             return False
-        left = Departed(version=entry.version, issued_at=entry.issued_at, key=entry.key)
-        _remember(self._departed, agent, left, self.limits.remembered)
+        self.bury(agent, Departed(version=entry.version, issued_at=entry.issued_at, key=entry.key))
         self._admission.left(entry.key)
         self._shelf.drop(agent)
         self._decoded.pop(agent, None)
@@ -281,6 +292,11 @@ class Registry:
             known = replace(known, online=True)
             self._vitals[agent] = known
         self.roster.set_vitals(agent, known)
+        self._tell(agent)
+
+    def _tell(self, agent: AgentId) -> None:
+        for watcher in self._watchers:
+            watcher(agent)
 
     def _same(self, vcv: Vcv, payload: bytes) -> bool:
         """Tell whether this is the held card, or the same content signed again later."""

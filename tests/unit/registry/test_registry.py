@@ -95,12 +95,13 @@ async def test_a_version_never_goes_back_even_after_leaving():
     await registry.admit(await card(version=5, issued_at=1.0))
 
 
-async def test_a_card_older_than_the_one_it_left_with_does_not_bring_an_agent_back():
+async def test_a_card_no_newer_than_the_one_it_left_with_does_not_bring_an_agent_back():
     registry = make()
     await registry.admit(await card(issued_at=100.0))
     await registry.leave(A)
-    with pytest.raises(BadCapability, match="older than the one it left with"):
-        await registry.admit(await card(issued_at=99.0))
+    for issued_at in (99.0, 100.0):
+        with pytest.raises(BadCapability, match="not newer than the one it left with"):
+            await registry.admit(await card(issued_at=issued_at))
 
 
 async def test_the_same_card_again_changes_nothing_and_is_no_update():

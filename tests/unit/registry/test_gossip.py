@@ -1,0 +1,263 @@
+"""Registries that are kept alike, and what they refuse of each other."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+
+import pytest
+from tests.fakes import HandClock
+from tests.unit.test_card import HashEmbedder
+
+from foa.errors import BadMessage
+from foa.index.exact import ExactIndex
+from foa.registry.admission import RegistryLimits
+from foa.registry.card import build_vcv, encode_card
+from foa.registry.gossip import Gossip, GossipRules
+from foa.registry.gossiping import gossip
+from foa.registry.keys import SigningKey, new_key, public_key
+from foa.registry.registry import Registry
+from foa.transport.memory import MemoryHub, MemoryTransport
+from foa.values.ids import AgentId, OrchestratorId
+from foa.values.topics import Topics
+
+AGENT_KEY = new_key()
+
+
+class Member:
+    """One orchestrator: a registry and its end of the gossip."""
+
+    def __init__(self, name: str, key: SigningKey, peers: dict[str, str], clock: HandClock) -> None:
+        self.id = OrchestratorId(name)
+        limits = RegistryLimits(updates_burst=10_000, check_text=False, search_vectors=0)
+        self.registry = Registry(ExactIndex(256), HashEmbedder(), clock=clock, limits=limits)
+        self.gossip = Gossip(self.registry, me=self.id, key=key, peers=peers, clock=clock, rules=GossipRules())
+
+    def state(self) -> dict[str, object]:
+        return {agent: self.registry.card(agent) for agent in self.registry.agents()}
+
+
+class Circle:
+    """Some members that hear each other over wires that can be cut."""
+
+    def __init__(self, names: str = "xyz") -> None:
+        self.clock = HandClock()
+        self.keys = {name: new_key() for name in names}
+        peers = {name: public_key(key) for name, key in self.keys.items()}
+        self.members = {name: Member(name, self.keys[name], peers, self.clock) for name in names}
+        self.cut: set[str] = set()
+        self.bytes = 0
+        self.said: list[bytes] = []
+
+    def __getitem__(self, name: str) -> Member:
+        return self.members[name]
+
+    async def say(self, speaker: str, messages: Sequence[bytes]) -> None:
+        """Deliver messages, and the answers they bring, until nobody has anything to say."""
+        waiting = [(speaker, message) for message in messages]
+        while waiting:
+            who, message = waiting.pop(0)
+            self.bytes += len(message)
+            self.said.append(message)
+            for name, member in self.members.items():
+                if name != who and not {name, who} & self.cut:
+                    waiting += [(name, answer) for answer in await member.gossip.hear(message)]
+
+    async def turn(self) -> None:
+        """One period: everybody tells its digest."""
+        await self.clock.move(30)
+        for name, member in self.members.items():
+            if name not in self.cut:
+                await self.say(name, [member.gossip.digest()])
+
+    def alike(self) -> bool:
+        states = [member.state() for member in self.members.values()]
+        ledgers = [member.gossip.ledger.digest(16) for member in self.members.values()]
+        return all(state == states[0] for state in states) and all(ledger == ledgers[0] for ledger in ledgers)
+
+
+async def card(name: str, version: int = 1, *, issued_at: float = 0.0, key: SigningKey = AGENT_KEY) -> bytes:
+    text, embedder = f"{name} {version}", HashEmbedder()
+    vcv = await build_vcv(
+        agent_id=name, version=version, name=name, description=text, embedder=embedder, issued_at=issued_at
+    )
+    return encode_card(vcv, key)
+
+
+async def test_a_change_is_pushed_to_everybody():
+    circle = Circle()
+    await circle["x"].registry.admit(await card("a"))
+    await circle.say("x", circle["x"].gossip.push())
+    assert circle.alike()
+    assert len(circle["z"].registry) == 1
+    assert circle["y"].gossip.push() == []  # what was heard is not pushed on
+
+
+async def test_digests_alone_make_everybody_alike():
+    circle = Circle()
+    for i, name in enumerate("abcdefgh" * 5):
+        await circle.members["xyz"[i % 3]].registry.admit(await card(f"{name}{i}"))
+    await circle.turn()
+    await circle.turn()
+    assert len(circle["x"].registry) == 40
+    assert circle.alike()
+    before = circle.bytes
+    await circle.turn()
+    assert circle.bytes - before < 3 * 600  # three digests and nothing else
+
+
+async def test_the_highest_version_wins_everywhere():
+    circle = Circle("xy")
+    await circle["x"].registry.admit(await card("a", 3))
+    await circle["y"].registry.admit(await card("a", 7))
+    await circle.turn()
+    assert circle.alike()
+    entry = circle["x"].registry.roster.entry(AgentId("a"))
+    assert entry is not None
+    assert entry.version == 7
+
+
+async def test_who_left_stays_gone_and_may_come_back():
+    circle = Circle("xy")
+    await circle["x"].registry.admit(await card("a"))
+    await circle.turn()
+    await circle["x"].registry.leave(AgentId("a"))
+    await circle.turn()
+    assert len(circle["y"].registry) == 0
+    assert circle.alike()
+    await circle["y"].registry.admit(await card("a", issued_at=5.0))
+    await circle.turn()
+    assert len(circle["x"].registry) == 1
+    assert circle.alike()
+
+
+async def test_a_member_that_was_cut_off_for_an_hour_converges():
+    circle = Circle()
+    for i in range(10):
+        await circle["x"].registry.admit(await card(f"a{i}"))
+    await circle.turn()
+    circle.cut = {"z"}
+    for hour in range(12):
+        await circle["x"].registry.admit(await card(f"a{hour % 10}", 2 + hour))
+        await circle["x"].registry.leave(AgentId(f"a{(hour + 5) % 10}"))
+        await circle["z"].registry.admit(await card(f"z{hour}"))
+        await circle.clock.move(300)
+        await circle.turn()
+    circle.cut = set()
+    await circle.turn()
+    await circle.turn()
+    assert circle.alike()
+    assert "z11" in circle["x"].state()
+
+
+async def test_ten_changes_among_many_cost_little_more_than_their_cards():
+    circle = Circle("xy")
+    agents = [f"agent-{i}" for i in range(1_000)]
+    cards = [await card(agent) for agent in agents]
+    for member in circle.members.values():
+        await member.registry.admit_many([(None, one) for one in cards])
+        member.gossip.push()
+    changed = [await card(agent, 2) for agent in agents[::100]]
+    await circle["x"].registry.admit_many([(None, one) for one in changed])
+    circle.bytes = 0
+    await circle.turn()
+    assert circle.alike()
+    spoken = sum(len(one) for one in changed)
+    assert circle.bytes < 2.0 * spoken  # these cards have no text to speak of; benchmarks/gossip.py has real ones
+
+
+async def test_only_known_orchestrators_are_heard():
+    circle = Circle("xy")
+    stranger = Member("s", new_key(), {}, circle.clock)
+    with pytest.raises(BadMessage, match="not one of the orchestrators"):
+        await circle["x"].gossip.hear(stranger.gossip.digest())
+    liar = Member("y", new_key(), {}, circle.clock)
+    with pytest.raises(BadMessage, match="signature"):
+        await circle["x"].gossip.hear(liar.gossip.digest())
+
+
+async def test_a_changed_message_is_refused():
+    circle = Circle("xy")
+    await circle["x"].registry.admit(await card("a"))
+    [message] = circle["x"].gossip.push()
+    document = json.loads(message)
+    document["gossip"]["tombstones"] = {"b": [9, 9, ""]}
+    with pytest.raises(BadMessage, match="signature"):
+        await circle["y"].gossip.hear(json.dumps(document).encode())
+
+
+async def test_a_replayed_message_is_refused():
+    circle = Circle("xy")
+    await circle["x"].registry.admit(await card("a"))
+    [message] = circle["x"].gossip.push()
+    await circle["y"].gossip.hear(message)
+    with pytest.raises(BadMessage, match="heard before"):
+        await circle["y"].gossip.hear(message)
+
+
+async def test_an_old_message_is_refused_by_a_member_that_never_heard_it():
+    circle = Circle("xy")
+    await circle["x"].registry.admit(await card("a"))
+    [message] = circle["x"].gossip.push()
+    await circle.clock.move(601)
+    with pytest.raises(BadMessage, match="dated 601 s ago"):
+        await circle["y"].gossip.hear(message)
+
+
+async def test_a_card_that_an_orchestrator_forged_is_refused_and_not_asked_for_again():
+    circle = Circle("xy")
+    await circle["x"].registry.admit(await card("a"))
+    await circle.turn()
+    forged = json.loads(await card("a", 9, key=new_key()))
+    circle["y"].registry.card = lambda agent: json.dumps(forged).encode()  # type: ignore[method-assign]
+    circle["y"].gossip.ledger.put(AgentId("a"), circle["y"].gossip.ledger.stamp(AgentId("a"))._replace(version=9))  # type: ignore[union-attr]
+    await circle.turn()
+    entry = circle["x"].registry.roster.entry(AgentId("a"))
+    assert entry is not None
+    assert entry.version == 1
+    circle.said.clear()
+    await circle.turn()
+    assert not [message for message in circle.said if b'"do":"ask"' in message]
+
+
+async def test_a_tombstone_for_another_owners_agent_is_passed_over():
+    circle = Circle("xy")
+    await circle["x"].registry.admit(await card("a", 2))
+    thief = circle["y"].registry
+    await thief.admit(await card("a", 3, key=new_key()))
+    await thief.leave(AgentId("a"))
+    await circle.turn()
+    assert AgentId("a") in circle["x"].registry
+
+
+@pytest.mark.parametrize("payload", [b"", b"{}", b"x" * 2_000_000, b'{"gossip":{},"jws":""}', b'{"gossip":' + b"[" * 9_000])
+async def test_what_is_no_gossip_is_refused(payload: bytes):
+    with pytest.raises(BadMessage):
+        await Circle("xy")["x"].gossip.hear(payload)
+
+
+async def test_over_a_broker_a_late_joiner_and_a_change_arrive():
+    circle, hub = Circle("xy"), MemoryHub()
+    for i in range(5):
+        await circle["x"].registry.admit(await card(f"a{i}"))
+    async with (
+        asyncio.timeout(10),
+        MemoryTransport(hub, client_id="x") as left,
+        MemoryTransport(hub, client_id="y") as right,
+        asyncio.TaskGroup() as group,
+    ):
+        tasks: list[asyncio.Task[None]] = []
+        for name, transport in (("x", left), ("y", right)):
+            ready, member = asyncio.Event(), circle[name]
+            run = gossip(member.gossip, transport, me=member.id, topics=Topics(), clock=circle.clock, ready=ready)
+            tasks.append(group.create_task(run, name=name))
+            await ready.wait()
+        while len(circle["y"].registry) < 5:
+            await circle.clock.move(31)
+            await asyncio.sleep(0)
+        await circle["y"].registry.admit(await card("new"))
+        while AgentId("new") not in circle["x"].registry:
+            await circle.clock.move(1)
+            await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+    assert circle.alike()
