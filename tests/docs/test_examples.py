@@ -55,3 +55,11 @@ def links() -> Iterator[object]:
 @pytest.mark.parametrize("target", list(links()))
 def test_a_link_leads_somewhere(target):
     assert target.exists()
+
+
+def test_every_page_is_reached_from_the_index():
+    indexes = [ROOT / "docs" / "README.md", ROOT / "docs" / "decisions" / "README.md"]
+    found = ((index.parent, link) for index in indexes for link in re.findall(r"\]\(([^)#]+)\)", index.read_text()))
+    reached = {(folder / link).resolve() for folder, link in found}
+    pages = set((ROOT / "docs").rglob("*.md")) - {ROOT / "docs" / "README.md"}
+    assert sorted(pages - reached) == []

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,10 @@ def test_the_reference_lists_every_public_name_and_no_other():
 @pytest.mark.parametrize("name", foa.__all__)
 def test_a_public_name_is_there_and_says_what_it_is(name):
     assert (getattr(foa, name).__doc__ or "").strip()
+
+
+def test_the_version_is_the_packages():
+    assert foa.__version__ == version("foa")
 
 
 def test_an_unknown_name_is_an_attribute_error():

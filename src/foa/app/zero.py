@@ -20,6 +20,7 @@ from foa.ports import Clock, Embedder, Model, Transport
 from foa.registry.listen import listen
 from foa.registry.registry import Registry
 from foa.registry.reputation import Reputation
+from foa.registry.score import ScoreRules
 from foa.registry.vitals import GONE
 from foa.route import Router, RouteRules
 from foa.values.ids import AgentId, OrchestratorId
@@ -136,4 +137,5 @@ def route_rules(parameters: Parameters) -> RouteRules:
         threshold=parameters.decomp_threshold,
         fallback=parameters.fallback_agents,
         reputation=parameters.reputation,
+        score=ScoreRules(beta=parameters.beta),
     )

@@ -4,13 +4,13 @@ main ─► COMMANDS[word].module ─► attach(app) ─► the command ─► f
 """
 
 import importlib
-import importlib.metadata
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import typer
 
+import foa
 from foa.cli.failing import fail
 
 __all__ = ["main"]
@@ -68,7 +68,7 @@ def build(arguments: Sequence[str]) -> typer.Typer:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"foa {importlib.metadata.version('foa')}")
+        print(f"foa {foa.__version__}")
         raise typer.Exit
 
 

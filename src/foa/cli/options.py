@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from foa.app.federation_file import FederationFile
+from foa.app.logs import configure_logs
 from foa.app.settings import Settings, read_settings
 from foa.errors import BadInput
 
@@ -29,7 +30,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 def settings_from(
     given: Mapping[str, object | None], pairs: Sequence[str] | None, federation: FederationFile | None = None
 ) -> Settings:
-    """Settings with what the command line gave put first.
+    """Settings with what the command line gave put first; logs are written as they say from here on.
 
     Args:
         given: setting → value; None and "" are "not given".
@@ -45,7 +46,9 @@ def settings_from(
         if not equals:
             raise BadInput(f"--set {pair}: write --set NAME=VALUE, e.g. --set FOE_TEAM_SIZE=2")
         overrides[name.strip()] = value.strip()
-    return read_settings(overrides=overrides, federation=federation.file if federation else None)
+    settings = read_settings(overrides=overrides, federation=federation.file if federation else None)
+    configure_logs(settings.log)
+    return settings
 
 
 def folder(over: Path | None, federation: FederationFile | None) -> Path | None:
