@@ -93,7 +93,7 @@ class Gossip:
         """
         self.rules = rules or GossipRules()
         self.ledger = Ledger()
-        self._registry = registry
+        self.registry = registry
         self._me = me
         self._key = key
         self._peers = dict(peers)
@@ -171,10 +171,10 @@ class Gossip:
         tombstones: dict[str, object] = {}
         size = 0
         for agent in agents:
-            if (card := self._registry.card(agent)) is not None:
+            if (card := self.registry.card(agent)) is not None:
                 cards.append(msgspec.json.decode(card))
                 size += len(card)
-            elif (left := self._registry.departed(agent)) is not None:
+            elif (left := self.registry.departed(agent)) is not None:
                 tombstones[agent] = [left.version, left.issued_at, left.key]
                 size += 150
             if size > _DELTA_BYTES:
@@ -195,7 +195,7 @@ class Gossip:
             self._applying = False
 
     async def _admit(self, cards: Sequence[msgspec.Raw]) -> None:
-        results = await self._registry.admit_many([(None, bytes(card)) for card in cards])
+        results = await self.registry.admit_many([(None, bytes(card)) for card in cards])
         for card, result in zip(cards, results, strict=True):
             if isinstance(result, BadCapability):
                 head = _heads.decode(card).vcv
@@ -219,14 +219,14 @@ class Gossip:
         held = self.ledger.stamp(agent)
         if not _later(Stamp(left.version, left.issued_at, True), held):
             return
-        entry = self._registry.roster.entry(agent)
+        entry = self.registry.roster.entry(agent)
         if entry is not None and entry.key != left.key:
             return  # a tombstone for somebody else of that name
-        await self._registry.leave(agent)
-        self._registry.bury(agent, left)
+        await self.registry.leave(agent)
+        self.registry.bury(agent, left)
 
     def _note(self, agent: AgentId) -> None:
-        entry, left = self._registry.roster.entry(agent), self._registry.departed(agent)
+        entry, left = self.registry.roster.entry(agent), self.registry.departed(agent)
         if entry is not None:
             self.ledger.put(agent, Stamp(entry.version, entry.issued_at))
         elif left is not None:
