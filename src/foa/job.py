@@ -134,10 +134,16 @@ class EventLog:
 
     async def run(self) -> None:
         """Write events as they come, until `close`."""
-        while (event := await self._queue.get()) is not None:
-            payload = msgspec.json.encode(event)
-            await self._journal.note(self._job, payload)
-            await self._transport.publish(Publication(topic=self._topic, payload=payload, qos=0))
+        open_ended = True
+        while open_ended:
+            waiting = [await self._queue.get()]
+            while not self._queue.empty():
+                waiting.append(self._queue.get_nowait())
+            open_ended = waiting[-1] is not None
+            payloads = [msgspec.json.encode(event) for event in waiting if event is not None]
+            await self._journal.note(self._job, *payloads)
+            for payload in payloads:
+                await self._transport.publish(Publication(topic=self._topic, payload=payload, qos=0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

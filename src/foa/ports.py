@@ -157,8 +157,8 @@ class Journal(Protocol):
         """Keep the result of a step. A step that is there already keeps its first result."""
         ...
 
-    async def note(self, job: JobId, event: bytes) -> int:
-        """Append a progress event; gives its number, counted from 1 in each job."""
+    async def note(self, job: JobId, *events: bytes) -> int:
+        """Append progress events together; gives the number of the last, counted from 1 in each job."""
         ...
 
     async def events(self, job: JobId, *, after: int = 0) -> Sequence[tuple[int, bytes]]:

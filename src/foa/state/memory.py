@@ -51,12 +51,13 @@ class MemoryJournal:
         bounds.check_bytes(result, bounds.MAX_STEP_BYTES, what=f"the result of step {step}")
         self._known(job).steps.setdefault(step, result)
 
-    async def note(self, job: JobId, event: bytes) -> int:
-        """Append a progress event; gives its number."""
-        bounds.check_bytes(event, bounds.MAX_EVENT_BYTES, what=f"an event of job {job}")
-        events = self._known(job).events
-        events.append(event)
-        return len(events)
+    async def note(self, job: JobId, *events: bytes) -> int:
+        """Append progress events; gives the number of the last."""
+        for event in events:
+            bounds.check_bytes(event, bounds.MAX_EVENT_BYTES, what=f"an event of job {job}")
+        kept = self._known(job).events
+        kept.extend(events)
+        return len(kept)
 
     async def events(self, job: JobId, *, after: int = 0) -> Sequence[tuple[int, bytes]]:
         """The events after this number, in order."""

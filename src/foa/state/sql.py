@@ -33,7 +33,7 @@ _EVENTS = (
 _COUNT = (
     update(schema.jobs)
     .where(schema.jobs.c.job == bindparam("of"))
-    .values(noted=schema.jobs.c.noted + 1)
+    .values(noted=schema.jobs.c.noted + bindparam("more"))
     .returning(schema.jobs.c.noted)
 )
 _END = (
@@ -87,20 +87,24 @@ class SqlJournal:
                 raise _unknown(job) from error
             raise
 
-    async def note(self, job: JobId, event: bytes) -> int:
-        """Append a progress event; gives its number, counted from 1 in each job.
+    async def note(self, job: JobId, *events: bytes) -> int:
+        """Append progress events; gives the number of the last, counted from 1 in each job.
 
         Raises:
-            StoreFailed: also when the job was never opened, or the event is over `bounds.MAX_EVENT_BYTES`.
+            StoreFailed: also when the job was never opened, or an event is over `bounds.MAX_EVENT_BYTES`.
         """
-        bounds.check_bytes(event, bounds.MAX_EVENT_BYTES, what=f"an event of job {job}")
+        for event in events:
+            bounds.check_bytes(event, bounds.MAX_EVENT_BYTES, what=f"an event of job {job}")
 
         def append(connection: Connection) -> int:
-            number = connection.execute(_COUNT, {"of": job}).scalar()
-            if number is None:
+            last = connection.execute(_COUNT, {"of": job, "more": len(events)}).scalar()
+            if last is None:
                 raise _unknown(job)
-            connection.execute(schema.events.insert(), {"job": job, "number": number, "event": event})
-            return number
+            numbered = enumerate(events, start=last - len(events) + 1)
+            rows = [{"job": job, "number": number, "event": event} for number, event in numbered]
+            if rows:
+                connection.execute(schema.events.insert(), rows)
+            return last
 
         return await self._database.write(append)
 
@@ -205,11 +209,13 @@ class SqlReplies:
         self._kept = kept
         self._seconds = seconds
         replies = schema.replies
+        self._kept_since = 0
         self._find = select(replies.c.reply).where(
             replies.c.key == bindparam("of"), replies.c.kept_at >= bindparam("oldest")
         )
         self._keep = _insert_first(replies, database.dialect, "key")
         newest = select(func.max(replies.c.serial)).scalar_subquery()
+        self._stale = delete(replies).where(replies.c.key == bindparam("of"), replies.c.kept_at < bindparam("oldest"))
         self._old = delete(replies).where(replies.c.kept_at < bindparam("oldest"))
         self._many = delete(replies).where(replies.c.serial <= newest - kept)
 
@@ -231,9 +237,14 @@ class SqlReplies:
             "kept_at": now,
         }
 
+        self._kept_since += 1
+        prune = self._kept_since % max(1, self._kept // 100) == 0  # the bound may be passed by 1 %
+
         def keep(connection: Connection) -> None:
-            connection.execute(self._old, {"oldest": now - self._seconds})
+            connection.execute(self._stale, {"of": key, "oldest": now - self._seconds})
             connection.execute(self._keep, row)
-            connection.execute(self._many)
+            if prune:
+                connection.execute(self._old, {"oldest": now - self._seconds})
+                connection.execute(self._many)
 
         await self._database.write(keep)
