@@ -25,7 +25,7 @@ from foa.agents.spec import read_spec
 from foa.agents.tools.guard import Closable, Equipped, GuardedTool, Retriever
 from foa.errors import BudgetExceeded, FabricError, ModelReplyInvalid, ModelUnreachable
 from foa.messages import Drafted, DraftRequest, Propose, Proposed, Refused
-from foa.plan.consensus import similarity, words
+from foa.plan.consensus import similarity
 from foa.ports import Clock, Model, ModelReply, ModelRequest
 from foa.values.budget import Budget
 from foa.values.draft import Claim, Draft, Source
@@ -36,9 +36,12 @@ log = getLogger(__name__)
 
 TOOL_SECONDS = 20.0  #: most time for all look-ups of one draft
 SMALL_SECONDS = 20.0  #: most time of one call of a small model: it is quick, or the machine is overloaded
+SAME = 0.85  #: similarity from which a subtask repeats another
+WHOLE = 0.95  #: similarity from which it repeats the whole task
 UNSURE = 0.5  #: below this confidence an answer is marked, where the Spec asks for it
 
 _NO_MODEL = (BudgetExceeded, ModelUnreachable, ModelReplyInvalid)
+_LABEL = re.compile(r"^(?:[-*•]\s+|(?:sub-?)?task\s*\d+\s*[:.)-]\s*|\d+[.)]\s+|<[^>]*>)+", re.IGNORECASE)
 _DECLINED = re.compile(r"^\W*declined\b[\s:.-]*(.*)", re.IGNORECASE | re.DOTALL)
 
 
@@ -237,19 +240,21 @@ def sensible(reply: ModelReply, text: str, *, most: int) -> Proposal:
     """Turn a model's plan into a proposal, dropping what makes no sense.
 
     Raises:
-        ModelReplyInvalid: fewer than two distinct subtasks that speak of the task remain.
+        ModelReplyInvalid: fewer than two distinct subtasks remain that speak of the task and do not only repeat it.
     """
     value = reply.value or {}
     listed = value.get("subtasks")
     about = terms(text)
     kept: dict[int, str] = {}
     for index, item in enumerate(listed[:most] if isinstance(listed, list) else []):
-        part = " ".join(item.split())[:300] if isinstance(item, str) else ""
-        fresh = all(similarity(words(part), words(other)) < 0.85 for other in kept.values())
+        part = _LABEL.sub("", " ".join(item.split())[:300]) if isinstance(item, str) else ""
+        fresh = similarity(terms(part), about) < WHOLE and all(
+            similarity(terms(part), terms(other)) < SAME for other in kept.values()
+        )
         if len(part) >= 8 and fresh and terms(part) & about:
             kept[index] = part
     if len(kept) < 2:
-        raise ModelReplyInvalid("fewer than two of its subtasks speak of the task")
+        raise ModelReplyInvalid("fewer than two of its subtasks speak of the task, without repeating it")
     place = {index: number for number, index in enumerate(kept)}
     edges: list[tuple[int, int]] = []
     drawn = value.get("edges")

@@ -59,7 +59,7 @@ class ToolSpec:
 class Limits:
     """How much one request may use of a model; small by default, for small models."""
 
-    prompt_tokens: int = 700  #: of one prompt, estimated
+    prompt_tokens: int = 600  #: of one prompt, estimated
     reply_tokens: int = 96  #: of one reply
     evidence: int = 4  #: pieces of evidence shown to the model
     seconds: float = 60.0  #: of one model call, 20 at most for a model that cannot drive tools; then a rule answers

@@ -215,6 +215,10 @@ async def test_a_sensible_plan_is_taken() -> None:
         {"subtasks": ["Paint the ceiling", "Feed the parrot"], "edges": []},
         {"subtasks": ["Where do apples grow", "where do apples grow?"], "edges": []},
         {"subtasks": "apples", "edges": 3},
+        {
+            "subtasks": ["Subtask 1: Where do apples grow, and when do they ripen?", "<pre>When apples ripen</pre>"],
+            "edges": [],
+        },
         {},
     ],
 )

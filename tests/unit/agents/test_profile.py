@@ -41,7 +41,7 @@ def test_every_field_of_an_agent_file_is_read() -> None:
     assert profile.resources.price == Price(usd_per_call=0.002, usd_per_1k_tokens_out=0.01)
     assert profile.resources.latency_seconds == 2.5
     assert profile.resources.tools == ("documents", "sql", "git")
-    assert (profile.limits.reply_tokens, profile.limits.slots, profile.limits.prompt_tokens) == (200, 2, 700)
+    assert (profile.limits.reply_tokens, profile.limits.slots, profile.limits.prompt_tokens) == (200, 2, 600)
     assert profile.examples == ("Is there a clause, any clause, about liability?",)
     assert profile.tools == (
         ToolSpec(kind="documents", options={"": "./clauses"}),

@@ -5,8 +5,8 @@
            ├► cosine of the piece   ─► rank ─┤
            └► defines a name in it? ─► bonus ┘
 
-The two word rankings count 1, meaning a half: with the small embedded embedder this found the right file for 10 of 12
-questions about this project's own code among the first 4, against 9 with equal parts and without documents.
+The two word rankings count 1, meaning a half: with the small embedded embedder this found the right file among the first 4
+for 13 of 16 questions about this project's own code; more weight on meaning or on names, and synonyms, found no more.
 
 Source: Cormack, Clarke, Büttcher, "Reciprocal Rank Fusion outperforms Condorcet …", SIGIR 2009 (k = 60).
 """
