@@ -1,0 +1,119 @@
+"""From other descriptions of agents to an `AgentProfile`: bounded, and what was cut or left out is said in its notes."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import msgspec
+
+from foa.agents.profile import MAX_DESCRIPTION, MAX_EXAMPLES, MAX_NAME, MAX_SKILLS, AgentProfile, slug
+from foa.errors import BadInput
+from foa.values.ids import AgentId
+from foa.values.task import Label
+
+MAX_DOCUMENT_BYTES = 1_000_000
+
+
+@dataclass(slots=True, kw_only=True)
+class Found:
+    """What a reader found, before it is bounded."""
+
+    name: str
+    description: str
+    skills: list[str] = field(default_factory=list[str])
+    examples: list[str] = field(default_factory=list[str])
+    policies: list[str] = field(default_factory=list[str])
+    spec: str = ""
+    agent_id: str = ""
+
+
+def read_object(document: bytes, *, what: str) -> Mapping[str, object]:
+    """Decode a JSON object of a stranger's.
+
+    Raises:
+        BadInput: too large, not JSON, or no object.
+    """
+    if len(document) > MAX_DOCUMENT_BYTES:
+        raise BadInput(f"this {what} has {len(document):,} bytes; {MAX_DOCUMENT_BYTES:,} is the limit")
+    try:
+        decoded = msgspec.json.decode(document)
+    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+        raise BadInput(f"this {what} is not JSON: {error}") from error
+    if not isinstance(decoded, dict):
+        raise BadInput(f"this {what} is no JSON object")
+    return cast("Mapping[str, object]", decoded)
+
+
+def text_of(mapping: Mapping[str, object], *keys: str) -> str:
+    """Give the first of these fields that is a text and not empty, its white space joined."""
+    for key in keys:
+        if isinstance(value := mapping.get(key), str) and value.strip():
+            return " ".join(value.split())
+    return ""
+
+
+def items_of(mapping: Mapping[str, object], key: str, *, most: int = 256) -> list[Mapping[str, object]]:
+    """Give the objects of a list field; texts become objects with that name."""
+    value = mapping.get(key)
+    if not isinstance(value, list):
+        return []
+    found: list[Mapping[str, object]] = []
+    for item in cast("Sequence[object]", value[:most]):
+        if isinstance(item, dict):
+            found.append(cast("Mapping[str, object]", item))
+        elif isinstance(item, str):
+            found.append({"name": item})
+    return found
+
+
+def texts_of(mapping: Mapping[str, object], key: str, *, most: int = 256) -> list[str]:
+    """Give the texts of a list field."""
+    value = mapping.get(key)
+    items = cast("Sequence[object]", value[:most]) if isinstance(value, list) else ()
+    return [" ".join(item.split()) for item in items if isinstance(item, str) and item.strip()]
+
+
+def profile(found: Found, *, what: str) -> AgentProfile:
+    """Bound what was found, and make a profile of it.
+
+    Raises:
+        BadInput: it has neither a name nor a description.
+    """
+    if not found.name and not found.description:
+        raise BadInput(f"this {what} has neither a name nor a description")
+    notes: list[str] = []
+    name = _cut(found.name or found.description, MAX_NAME, "name", notes)
+    description = _cut(found.description or found.name, MAX_DESCRIPTION, "description", notes)
+    return AgentProfile(
+        agent_id=AgentId(slug(found.agent_id or name)),
+        name=name,
+        description=description,
+        spec=found.spec[:20_000],
+        skills=_some(found.skills, MAX_SKILLS, 64, "skills", notes),
+        examples=_some(found.examples, MAX_EXAMPLES, 300, "examples", notes),
+        policies=frozenset(_labels(found.policies, notes)),
+        notes=tuple(notes),
+    )
+
+
+def _cut(text: str, longest: int, what: str, notes: list[str]) -> str:
+    if len(text) > longest:
+        notes.append(f"{what} shortened to {longest:,} characters")
+    return text[:longest].strip()
+
+
+def _some(texts: Iterable[str], most: int, longest: int, what: str, notes: list[str]) -> tuple[str, ...]:
+    unique = tuple(dict.fromkeys(text[:longest].strip() for text in texts if text.strip()))
+    if len(unique) > most:
+        notes.append(f"only the first {most} of {len(unique)} {what} are kept")
+    return unique[:most]
+
+
+def _labels(texts: Iterable[str], notes: list[str]) -> list[str]:
+    kept: list[str] = []
+    for text in texts:
+        try:
+            kept.append(msgspec.convert(text.lower(), Label))
+        except msgspec.ValidationError:
+            notes.append(f"ignored the policy label {text[:40]!r}")
+    return kept[:64]
