@@ -1,6 +1,6 @@
 """A2A agent cards (1.0, and 0.3 on the way in), in both directions. A VCV rides in `capabilities.extensions[]`.
 
-The extension's `params` hold the card as it was signed, so that whoever reads the A2A card can check the VCV with the agent's
+The extension's `params` hold the card as it was signed: whoever reads the A2A card can check the VCV with the agent's own
 own key. An A2A card without it gives a profile: its embeddings are made where it is taken in.
 """
 

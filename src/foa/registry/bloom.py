@@ -13,13 +13,13 @@ BITS = 1024  #: m
 HASHES = 7  #: k = (m/n) ln 2 at n = 100 skills, where a false positive has probability 0.7 %
 BYTES = BITS // 8
 
-_SEPARATORS = re.compile(r"[\W_]+")
+_SEPARATORS = re.compile(r"(?:[^\w+#]|_)+")
 
 
 def skill_token(skill: str) -> str:
-    """Give the form in which a skill is hashed: NFKC, case folded, anything but letters and digits one `-`.
+    """Give the form in which a skill is hashed: NFKC, case folded, anything but letters, digits, `+` and `#` one `-`.
 
-    `"Code Review"`, `code_review` and `code-review` are one skill.
+    `"Code Review"`, `code_review` and `code-review` are one skill; `C`, `C++` and `C#` are three.
     """
     return _SEPARATORS.sub("-", unicodedata.normalize("NFKC", skill).casefold()).strip("-")
 
