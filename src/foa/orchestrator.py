@@ -35,7 +35,7 @@ from foa.route import Router
 from foa.settle import grades, learn
 from foa.values import events
 from foa.values.draft import AgentDraft
-from foa.values.ids import AgentId, ClusterId, SubtaskId
+from foa.values.ids import AgentId, SubtaskId, cluster_id
 from foa.values.plan import Plan, Subtask
 from foa.values.result import Report, Result, Routed
 from foa.walk import walk
@@ -195,7 +195,7 @@ class Orchestrator:
         weights = self._weights(job, by_agent)
 
         async def run_cluster(number: int, members: tuple[str, ...]) -> Refined:
-            cluster = ClusterId(f"{job.id}.{subtask.id}.c{number}")
+            cluster = cluster_id(job.id, subtask.id, number)
             theirs = {AgentId(m): by_agent[AgentId(m)] for m in members}
             refined = await job.steps.once(
                 f"refine/{cluster}",

@@ -4,6 +4,7 @@ An id travels inside MQTT topics (`foa/agents/{agent_id}/tasks`), so its alphabe
 letters, digits, `.`, `_`, `-`, 1 to 64 characters. `check_id` is the one place that says so.
 """
 
+import hashlib
 import re
 import secrets
 from typing import Annotated, NewType
@@ -16,11 +17,14 @@ SubtaskId = NewType("SubtaskId", str)
 ClusterId = NewType("ClusterId", str)
 OrchestratorId = NewType("OrchestratorId", str)
 
-ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+#: "$" alone lets a newline stand behind the id in Python, which brings down whoever publishes to such a topic.
+ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$(?!\n)"
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
+MAX_ID_CHARACTERS = 64
+
 #: An id as it comes off the wire: same alphabet, checked by the decoder.
-WireId = Annotated[str, msgspec.Meta(pattern=ID_PATTERN, max_length=64)]
+WireId = Annotated[str, msgspec.Meta(pattern=ID_PATTERN, max_length=MAX_ID_CHARACTERS)]
 
 
 def check_id(text: str, *, what: str) -> str:
@@ -39,6 +43,20 @@ def check_id(text: str, *, what: str) -> str:
             "beginning with a letter or a digit"
         )
     return text
+
+
+def cluster_id(job: JobId, subtask: SubtaskId, number: int) -> ClusterId:
+    """Name the n-th cluster of a subtask; the same every time. A job id too long for it is shortened to its digest.
+
+    Args:
+        job: whose cluster it is.
+        subtask: `s1` to `s…`, as plans name them.
+        number: counted from 1.
+    """
+    name = f"{job}.{subtask}.c{number}"
+    if len(name) > MAX_ID_CHARACTERS:
+        name = f"{hashlib.sha256(job.encode()).hexdigest()[:32]}.{subtask}.c{number}"
+    return ClusterId(name)
 
 
 def new_job_id() -> JobId:

@@ -10,7 +10,7 @@ from foa.values.resources import Name, Needs
 
 MAX_TASK_CHARACTERS = 100_000
 
-Label = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9:._-]{0,63}$")]
+Label = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9:._-]{0,63}$(?!\n)")]
 Text = Annotated[str, msgspec.Meta(max_length=MAX_TASK_CHARACTERS)]
 
 
