@@ -22,9 +22,11 @@ def run(quick: bool, only: str = "", seeds: int = 0, rules: str = "") -> dict[st
         quick: fewer seeds, replies and markets; the figures' names stay.
         only: one part, or several joined by commas; empty: all.
         seeds: instead of each part's own number.
-        rules: selection rules joined by commas; empty: all of them, and the agent deciding by rule.
+        rules: selection rules joined by commas; empty: all of them, and `agentic`: the agent deciding by rule.
+            `agentic-model` asks the model of the settings.
     """
-    data = read_settings().data
+    settings = read_settings()
+    data = settings.data
     wanted = [part for part in (only or ",".join(PARTS)).split(",") if part]
     for part in wanted:
         if part not in PARTS:
@@ -37,7 +39,9 @@ def run(quick: bool, only: str = "", seeds: int = 0, rules: str = "") -> dict[st
     parts: dict[str, Callable[[], object]] = {
         "heart": lambda: _fl_hospitals.heart(count(1, 5), data=data),
         "grids": _fl_grids.grids,
-        "selection": lambda: _fl_selection.select(count(2, 20), data=data, scenarios=SCENARIOS, rules=chosen),
+        "selection": lambda: _fl_selection.select(
+            count(2, 20), data=data, scenarios=SCENARIOS, rules=chosen, settings=settings
+        ),
         "guard": lambda: _fl_kernel.guard(1_000 if quick else 12_000),
         "privacy": lambda: _fl_hospitals.privacy(count(1, 5), data=data),
         "robust": lambda: _robust(count(1, 3), (0.4,) if quick else (0.2, 0.4)),

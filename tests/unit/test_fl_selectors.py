@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from foa.fl.memory import Candidate, Memory, Outcome
-from foa.fl.selectors import SELECTORS, Ask, covering, fair
+from foa.fl.selectors import SELECTORS, Ask, covering, fair, paced
 from foa.fl.selectors.oort import preferred_percentile
 from foa.values.ids import AgentId
 
@@ -106,11 +106,25 @@ def test_uniform_choice_is_uniform() -> None:
     assert all(abs(count - 200) < 63 for count in counts.values())
 
 
-def test_a_fair_rule_seats_who_is_owed_turns() -> None:
+def test_a_fair_rule_seats_who_is_owed_turns_every_few_rounds() -> None:
     fleet = [client(i, seconds=1.0) for i in range(9)] + [client(9, seconds=99.0, waiting=3.0)]
-    chosen = fair(SELECTORS["fedcs"])(fleet, Ask(k=4), rng())
+    chosen = fair(SELECTORS["fedcs"], every=5)(fleet, Ask(k=4, round=5), rng())
     assert chosen[0] == "c9"
     assert len(set(chosen)) == 4
+    assert "c9" not in fair(SELECTORS["fedcs"], every=5)(fleet, Ask(k=4, round=6), rng())
+
+
+def test_a_paced_rule_leaves_the_slow_for_rounds_of_their_own() -> None:
+    fleet = [client(i, seconds=float(i), loss=float(i)) for i in range(10)]
+    # the 70th percentile of 0 … 9 is 6.3: without it the highest losses would be 9, 8, 7
+    assert paced(SELECTORS["power-of-choice"], every=5)(fleet, Ask(k=3, round=1), rng()) == ("c6", "c5", "c4")
+    slow = paced(SELECTORS["power-of-choice"], every=5)(fleet, Ask(k=4, round=5), rng())
+    assert set(slow) == names(9, 8, 7, 6)
+
+
+def test_a_paced_rule_shows_everybody_where_the_quick_are_too_few() -> None:
+    fleet = [client(i, seconds=float(i)) for i in range(4)]
+    assert len(paced(SELECTORS["random"])(fleet, Ask(k=4), rng())) == 4
 
 
 def test_a_covering_rule_keeps_a_seat_for_the_full_width() -> None:

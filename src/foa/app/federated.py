@@ -86,7 +86,7 @@ async def run_project(
         validate=app.part("validate"),
         checkpoint=run_folder(settings, asked.run) / "run.ckpt",
     )
-    agent = _agent(asked, project, clock, model, len(specs))
+    agent = _agent(asked, project, clock, model, specs)
     if on_start is not None:
         on_start(project, specs)
     if asked.broker:
@@ -150,8 +150,12 @@ def adjusted(project: Project, asked: Asked) -> Project:
     return project
 
 
-def _agent(asked: Asked, project: Project, clock: Clock, model: Model | None, sites: int) -> ServerAgent:
+def _agent(asked: Asked, project: Project, clock: Clock, model: Model | None, specs: Sequence[SiteSpec]) -> ServerAgent:
+    sites = len(specs)
     bounds = replace(project.bounds, k_max=min(project.bounds.k_max, sites), k_min=min(project.bounds.k_min, sites))
+    if project.privacy is None and all(spec.epsilon is None for spec in specs):
+        # nobody keeps a ledger, so everybody would refuse noise
+        bounds = replace(bounds, noise_min=0.0, noise_max=0.0)
     pinned = asked.selector != AGENTIC
     if pinned:
         bounds = replace(bounds, selectors=(asked.selector,))

@@ -51,25 +51,40 @@ class Bounds:
         """These bounds when so many clients are there."""
         return replace(self, k_min=min(self.k_min, max(1, count)), k_max=max(1, min(self.k_max, count)))
 
-    def schema(self) -> dict[str, Any]:
-        """JSON Schema of a proposal within these bounds."""
+    def schema(self, around: RoundPlan) -> dict[str, Any]:
+        """JSON Schema of a proposal: every field but the reason is a choice among a few values near those of a plan.
+
+        Choices rather than ranges, because a small model that is held to a grammar can pick, and can hardly count.
+        """
+        k = sorted({self._k(around.k * factor) for factor in (0.5, 0.75, 1, 1.25, 1.5, 2)})
+        deadline = sorted({self._deadline(around.deadline_seconds * factor) for factor in (0.5, 0.75, 1, 1.5, 2)})
+        noise = sorted({self._noise(around.noise_floor * factor + more) for factor, more in _NOISE_STEPS})
         return {
             "type": "object",
             "additionalProperties": False,
             "required": ["selector", "k", "deadline_seconds", "aggregation", "noise_floor", "reason"],
             "properties": {
                 "selector": {"type": "string", "enum": list(self.selectors)},
-                "k": {"type": "integer", "minimum": self.k_min, "maximum": self.k_max},
-                "deadline_seconds": {
-                    "type": "number",
-                    "minimum": self.deadline_min_seconds,
-                    "maximum": self.deadline_max_seconds,
-                },
+                "k": {"type": "integer", "enum": k},
+                "deadline_seconds": {"type": "number", "enum": deadline},
                 "aggregation": {"type": "string", "enum": list(self.aggregations)},
-                "noise_floor": {"type": "number", "minimum": self.noise_min, "maximum": self.noise_max},
+                "noise_floor": {"type": "number", "enum": noise},
                 "reason": {"type": "string", "maxLength": 200},
             },
         }
+
+    def _k(self, wanted: float) -> int:
+        return min(max(round(wanted), self.k_min), self.k_max)
+
+    def _deadline(self, wanted: float) -> float:
+        return min(max(float(f"{wanted:.3g}"), self.deadline_min_seconds), self.deadline_max_seconds)
+
+    def _noise(self, wanted: float) -> float:
+        return min(max(float(f"{wanted:.2g}"), self.noise_min), self.noise_max)
+
+
+#: Choices of noise around the last floor: (factor, more).
+_NOISE_STEPS = ((0.8, 0.0), (1.0, 0.0), (1.25, 0.0), (1.0, 0.5))
 
 
 def check_plan(value: Mapping[str, Any], bounds: Bounds, previous: RoundPlan | None) -> Checked[RoundPlan]:

@@ -12,7 +12,7 @@ import numpy as np
 from foa.fl.guard import Guard, GuardEntry, GuardLimits
 from foa.fl.memory import Candidate, Memory
 from foa.fl.plans import Bounds, RoundPlan, check_plan, rule_plan
-from foa.fl.selectors import SELECTORS, Ask, covering, fair
+from foa.fl.selectors import SELECTORS, Ask, covering, fair, paced
 from foa.fl.view import RoundRecord, fleet, history, tools
 from foa.ports import Clock, Model, ModelRequest
 from foa.values.ids import AgentId
@@ -62,7 +62,7 @@ class ServerAgent:
             k: clients a round that the run was planned with; the rule keeps to it.
             rounds: planned in all.
             policy: the owner's wishes in plain words, shown to the model; at most 1,000 characters are.
-            fairness: keep seats for those owed turns; off for a plain baseline.
+            fairness: quick clients in most rounds, and a turn for everybody; off for a plain baseline.
             seed: of every draw; one seed and one memory give one choice.
             limits: patience with the model.
             log: gets every decision's record.
@@ -100,7 +100,7 @@ class ServerAgent:
         candidates = [memory.candidate(AgentId(str(client)), hour=hour) for client in shuffled]
         bounds = self.bounds.alive(len(candidates))
         decided = await self._guard.decide(
-            self._request(memory, candidates, records, bounds, hour),
+            self._request(memory, candidates, records, bounds, previous, hour),
             who=f"server/round-{memory.round + 1}",
             check=lambda value: check_plan(value, bounds, previous),
             rule=lambda: self._rule(bounds, previous, candidates, records),
@@ -123,7 +123,7 @@ class ServerAgent:
     def _clients(self, plan: RoundPlan, memory: Memory, candidates: Sequence[Candidate]) -> tuple[AgentId, ...]:
         rule = SELECTORS[plan.selector]
         if self._fairness:
-            rule = fair(rule)
+            rule = fair(paced(rule))
             rule = covering(rule) if _mixed(candidates) else rule
         ask = Ask(
             k=plan.k,
@@ -135,8 +135,15 @@ class ServerAgent:
         return rule(candidates, ask, self._rng(memory, 2))
 
     def _request(
-        self, memory: Memory, candidates: Sequence[Candidate], records: Sequence[RoundRecord], bounds: Bounds, hour: int
+        self,
+        memory: Memory,
+        candidates: Sequence[Candidate],
+        records: Sequence[RoundRecord],
+        bounds: Bounds,
+        previous: RoundPlan | None,
+        hour: int,
     ) -> ModelRequest:
+        around = previous or self._rule(bounds, None, candidates, records)
         facts = {
             "round": memory.round + 1,
             "rounds": self._rounds,
@@ -150,7 +157,7 @@ class ServerAgent:
         return ModelRequest(
             instructions=INSTRUCTIONS,
             prompt=f"{wishes}{msgspec.json.encode(facts).decode()}",
-            schema=bounds.schema(),
+            schema=bounds.schema(around),
             tools=tools(memory, candidates, records),
             max_tokens=200,
             seconds=60.0,
