@@ -3,12 +3,12 @@
 import json
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.brokers import free_port, start_mosquitto
+from tests.brokers import Link, free_port, open_link, start_mosquitto
 from tests.chaos.mind import TASK, Mind, thinking
 from tests.chaos.processes import Processes, Running, processes
 
@@ -24,6 +24,7 @@ class World:
     mind: Mind
     processes: Processes
     broker: str = ""  #: URL
+    link: Link | None = None
     agents: dict[str, Running] = field(default_factory=dict[str, Running])
 
     def foa(self, *arguments: str, **settings: str) -> Running:
@@ -36,9 +37,10 @@ class World:
         self.broker = f"mqtt://127.0.0.1:{port}"
         return running
 
-    async def start_agents(self, *names: str, broker: str = "", **settings: str) -> None:
-        """One process for each."""
-        started = {name: self._agent(name, broker or self.broker, settings) for name in names}
+    async def start_agents(self, *names: str, linked: bool = False, **settings: str) -> None:
+        """One process for each, at the broker or at the link to it."""
+        broker = f"mqtt://127.0.0.1:{self.link.port}" if linked and self.link else self.broker
+        started = {name: self._agent(name, broker, settings) for name in names}
         for running in started.values():
             await running.said(" agent at ")
         self.agents |= started
@@ -83,22 +85,23 @@ async def world(folder: Path, **settings: str) -> AsyncIterator[World]:
             "FOE_DECOMP_THRESHOLD": "0",
             "FOE_CLUSTER_SIM_THRESHOLD": "-1",
             "FOA_BUDGET_SECONDS": "120",
+            "FOA_AWAY_SECONDS": "1",
         }
         async with processes(folder, environment | PATIENCE | settings) as started:
             yield World(folder=folder, mind=mind, processes=started)
 
 
 @asynccontextmanager
-async def brokered(folder: Path, kind: str, **settings: str) -> AsyncIterator[World]:
-    """With a broker: `embedded` or `mosquitto`."""
-    async with world(folder, **settings) as made:
+async def brokered(folder: Path, kind: str = "embedded", **settings: str) -> AsyncIterator[World]:
+    """With a broker, `embedded` or `mosquitto`, and a link to it that can be cut. Both outlive the agents."""
+    async with AsyncExitStack() as stack:
+        port = free_port() if kind == "embedded" else (await stack.enter_async_context(start_mosquitto(folder))).port
+        link = await stack.enter_async_context(open_link("127.0.0.1", port))
+        made = await stack.enter_async_context(world(folder, **settings))
+        made.broker, made.link = f"mqtt://127.0.0.1:{port}", link
         if kind == "embedded":
-            await made.start_broker()
-            yield made
-        else:
-            async with start_mosquitto(folder) as mosquitto:
-                made.broker = f"mqtt://{mosquitto.host}:{mosquitto.port}"
-                yield made
+            await made.start_broker(port=port)
+        yield made
 
 
 def shape(result: Mapping[str, Any]) -> tuple[Sequence[str], Sequence[tuple[str, str]]]:

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from logging import getLogger
 
-from foa.agents.announce import card_publication, leaving, vitals_publication
+from foa.agents.announce import card_publication, gone_agents, leaving, vitals_publication
 from foa.agents.brain import Agent
 from foa.agents.desk import Desk
 from foa.agents.seat import Seat
@@ -47,6 +47,8 @@ class AgentHost:
         versions: remembers the versions of the cards.
         vitals_seconds: how often vitals are repeated when nothing changes.
         drain_seconds: how long leaving waits for work at hand.
+        host: id under which the last will of the connection is published; with it the host hears that it was called gone
+            while it was only cut off, and says that it is not.
 
     Raises:
         BadInput: two agents have one id.
@@ -65,6 +67,7 @@ class AgentHost:
         versions: Versions | None = None,
         vitals_seconds: float = 15.0,
         drain_seconds: float = 5.0,
+        host: str = "",
     ) -> None:
         twice = [agent for agent, count in Counter(one.profile.agent_id for one in agents).items() if count > 1]
         if twice:
@@ -79,6 +82,7 @@ class AgentHost:
         self._versions = versions or Versions()
         self._vitals_seconds = max(vitals_seconds, len(agents) / VITALS_PER_SECOND)
         self._drain_seconds = drain_seconds
+        self._host = host
         self._told: dict[AgentId, tuple[Vitals, float]] = {}
         self._desk: Desk | None = None
 
@@ -116,6 +120,10 @@ class AgentHost:
                     for inbox in await self._subscribe(subscriptions):
                         loops.append(work.create_task(self._listen(self._desk, inbox), name="requests"))
                     await self._announce()
+                    if self._host:
+                        wills = Filter(topic_filter=self._topics.vitals(AgentId(self._host)))
+                        inbox = await subscriptions.enter_async_context(self._transport.subscribe(wills))
+                        loops.append(work.create_task(self._deny(inbox), name="own last will"))
                     loops.append(work.create_task(self._beat(), name="vitals"))
                     yield self
                 finally:
@@ -163,6 +171,14 @@ class AgentHost:
                     told.queue,
                 ) or self._clock.monotonic() - at >= self._vitals_seconds:
                     await self._tell(agent, vitals)
+
+    async def _deny(self, wills: AsyncIterator[Delivery]) -> None:
+        """Say that everybody is here whenever the broker took this host for dead."""
+        async for delivery in wills:
+            await delivery.acknowledge()
+            if gone_agents(delivery.publication, self._topics):
+                for agent, seat in self._seats.items():
+                    await self._tell(agent, seat.vitals())
 
     async def _tell(self, agent: AgentId, vitals: Vitals) -> None:
         self._told[agent] = (vitals, self._clock.monotonic())

@@ -25,8 +25,15 @@ IN_MEMORY = "memory"
 class Fabric(Protocol):
     """Gives connections."""
 
-    def connect(self, client_id: str, *, will: Publication | None = None) -> AbstractAsyncContextManager[Transport]:
+    def connect(
+        self, client_id: str, *, will: Publication | None = None, away_seconds: int = 0
+    ) -> AbstractAsyncContextManager[Transport]:
         """One more session.
+
+        Args:
+            client_id: its name; a session of that name is taken up.
+            will: published when this process dies.
+            away_seconds: how long a link may be broken before the will is published.
 
         Raises:
             BrokerUnreachable: there is no broker, or it refuses.
@@ -40,7 +47,9 @@ class MemoryFabric:
 
     hub: MemoryHub
 
-    def connect(self, client_id: str, *, will: Publication | None = None) -> AbstractAsyncContextManager[Transport]:
+    def connect(
+        self, client_id: str, *, will: Publication | None = None, away_seconds: int = 0
+    ) -> AbstractAsyncContextManager[Transport]:
         """One more session on the hub."""
         return MemoryTransport(self.hub, client_id=client_id, will=will)
 
@@ -52,13 +61,15 @@ class MqttFabric:
     address: Address
     library: str = "mqttium"
 
-    def connect(self, client_id: str, *, will: Publication | None = None) -> AbstractAsyncContextManager[Transport]:
+    def connect(
+        self, client_id: str, *, will: Publication | None = None, away_seconds: int = 0
+    ) -> AbstractAsyncContextManager[Transport]:
         """One more session at the broker."""
         if self.library == "paho":
             from foa.transport.paho import PahoTransport  # an optional package
 
-            return PahoTransport(self.address, client_id=client_id, will=will)
-        return MqttTransport(self.address, client_id=client_id, will=will)
+            return PahoTransport(self.address, client_id=client_id, will=will, will_delay_interval=away_seconds)
+        return MqttTransport(self.address, client_id=client_id, will=will, will_delay_interval=away_seconds)
 
 
 @asynccontextmanager

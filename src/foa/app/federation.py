@@ -143,7 +143,7 @@ async def run_agents(
     topics = Topics(settings.root)
     host = host or f"host-{secrets.token_hex(4)}"
     will = last_will(topics, host, [AgentId(agent.profile.agent_id) for agent in agents])
-    async with fabric.connect(host, will=will) as transport:
+    async with fabric.connect(host, will=will, away_seconds=settings.away_seconds) as transport:
         served = AgentHost(
             transport,
             agents,
@@ -153,6 +153,7 @@ async def run_agents(
             topics=topics,
             key=host_key(settings.state_dir),
             versions=Versions(settings.state_dir / "versions.json"),
+            host=host,
         )
         async with served.serve() as running:
             yield running

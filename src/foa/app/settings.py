@@ -47,6 +47,8 @@ class Settings:
     broker_ca: Text = ""
     #: port on which `foa up` and `foa broker` listen, on loopback; 0: any free one
     broker_port: Port = 1883
+    #: how long agents may be cut off from the broker before their work goes to others, seconds
+    away_seconds: Annotated[int, msgspec.Meta(ge=0, le=3_600)] = 5
     #: first level of every topic; a tenant is a root
     root: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "foa"
     #: MQTT client library

@@ -46,6 +46,8 @@ class MqttTransport(BrokerSession):
         address: as `parse_address` reads it.
         client_id: whose session it is; two connections with the same one push each other out.
         will: published by the broker when this process dies without leaving.
+        will_delay_interval: how long the broker waits with it, seconds: a link that is back by then was never away
+            (3.1.3.2.2).
         session_expiry_interval: seconds the broker keeps the session after the link ends (3.1.2.11.2).
         receive_maximum: QoS 1 messages not yet acknowledged, at most (3.1.2.11.3). Mosquitto lowers it to its own
             `max_inflight_messages`, 20 unless set.
@@ -62,6 +64,7 @@ class MqttTransport(BrokerSession):
         *,
         client_id: str,
         will: Publication | None = None,
+        will_delay_interval: int = 0,
         session_expiry_interval: int = 3_600,
         receive_maximum: int = 10_000,
         send_maximum: int | None = None,
@@ -89,7 +92,7 @@ class MqttTransport(BrokerSession):
             username=self._address.username,
             password=self._address.password,
             connect_properties=Properties({"session_expiry_interval": session_expiry_interval}),
-            will=None if will is None else _will(will),
+            will=None if will is None else _will(will, will_delay_interval),
             maximum_packet_size=MAX_PACKET_BYTES,
             max_inbound_inflight=receive_maximum,
             max_outbound_inflight=send_maximum,
@@ -272,9 +275,11 @@ def _properties(publication: Publication) -> Properties | None:
     return Properties(values) if values else None
 
 
-def _will(will: Publication) -> PublishMessage:
+def _will(will: Publication, delay: int) -> PublishMessage:
+    found = _properties(will)
+    properties = Properties({**(found.values if found is not None else {}), "will_delay_interval": delay})
     return PublishMessage(
-        topic=will.topic, payload=will.payload, qos=QoS(will.qos), retain=will.retain, properties=_properties(will)
+        topic=will.topic, payload=will.payload, qos=QoS(will.qos), retain=will.retain, properties=properties
     )
 
 

@@ -47,6 +47,7 @@ class PahoTransport(BrokerSession):
         *,
         client_id: str,
         will: Publication | None = None,
+        will_delay_interval: int = 0,
         session_expiry_interval: int = 3_600,
         receive_maximum: int = 10_000,
         send_maximum: int | None = None,
@@ -65,7 +66,7 @@ class PahoTransport(BrokerSession):
         self._settings = Properties(PacketTypes.CONNECT)
         self._settings.SessionExpiryInterval = session_expiry_interval
         self._settings.ReceiveMaximum = receive_maximum
-        self._client = self._make_client(will)
+        self._client = self._make_client(will, will_delay_interval)
         self._slots = asyncio.Semaphore(self._send_maximum)
         self._sending: dict[int, asyncio.Future[int]] = {}  # by packet identifier: the reason code of PUBACK
         self._asking: dict[int, asyncio.Future[Sequence[int]]] = {}
@@ -75,7 +76,7 @@ class PahoTransport(BrokerSession):
         self._broken = asyncio.Event()
         self._final: int | None = None
 
-    def _make_client(self, will: Publication | None) -> Client:
+    def _make_client(self, will: Publication | None, delay: int) -> Client:
         address = self._address
         client = Client(
             CallbackAPIVersion.VERSION2,
@@ -94,7 +95,8 @@ class PahoTransport(BrokerSession):
         if address.websocket:
             client.ws_set_options(path=address.path, headers=_as_no_web_page)
         if will is not None:
-            properties = _properties(will, PacketTypes.WILLMESSAGE)
+            properties = _properties(will, PacketTypes.WILLMESSAGE) or Properties(PacketTypes.WILLMESSAGE)
+            properties.WillDelayInterval = delay
             client.will_set(will.topic, will.payload, qos=will.qos, retain=will.retain, properties=properties)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
