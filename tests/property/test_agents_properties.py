@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests.agents import PLENTY
 
 from foa.agents.brain import Peer, Revision
-from foa.agents.evidence import Evidence, attribute, sentences
+from foa.agents.evidence import Evidence, attribute, sentences, tidy
 from foa.agents.frontmatter import split_front_matter
 from foa.agents.profile import parse_profile
 from foa.agents.rounds import Rounds
@@ -158,3 +158,10 @@ def test_revising_by_rule_keeps_own_sources_and_bounds_and_settles(
             break
         revised = revise_by_rule(revision(revised.draft))
     assert revised.stop
+
+
+@given(st.text("ab .!?\n<>[1]:", max_size=200))
+def test_tidying_only_takes_away_and_settles(said: str) -> None:
+    once = tidy(said)
+    assert set(once.split()) <= set(said.split())
+    assert tidy(once) == once or len(tidy(once)) < len(once)

@@ -10,12 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from foa.plan.consensus import words
+from foa.plan.consensus import similarity, words
 from foa.values.draft import Claim, Source
 
 MAX_QUOTE = 600  #: characters of a quote in a claim
 MAX_TEXT = 400  #: characters of a claim made from evidence
 
+REPEATED = 0.9  #: similarity from which a sentence says again what another said
+#: Lines that come from a prompt of `foa.agents.prompts`, not from a thought.
+_PROMPT = re.compile(
+    r"<<<|>>>|^\s*\[\d+\]|^\s*(?:evidence|question|answer|notes|results so far|conversation)\s*:\s*$", re.IGNORECASE
+)
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9\"'`*(\[])|\n+")
 _DOCSTRING = re.compile(r'"""\s*(.+?)(?:"""|\n\s*\n)', re.DOTALL)
 _BEGINS = re.compile(r"^\s*(?:[-*•#>]|\d+[.)]|@|[A-Z`\"]|(?:async |export |pub )?(?:def|class|fn|func|function)\b)")
@@ -49,17 +54,40 @@ def terms(text: str) -> frozenset[str]:
     return frozenset(_stem(word) for word in found) | found
 
 
+def tidy(said: str) -> str:
+    """Take out of a model's reply what small models put in: pieces of the prompt, repeated sentences, a cut-off end.
+
+    Returns:
+        What is left, maybe nothing.
+    """
+    kept: list[str] = []
+    lines: list[str] = []
+    for line in said.split("\n"):
+        if _PROMPT.search(line):
+            continue
+        fresh: list[str] = []
+        for sentence in _SENTENCE.split(line.strip()):
+            if sentence.strip() and all(similarity(terms(sentence), terms(other)) < REPEATED for other in kept):
+                fresh.append(sentence)
+                kept.append(sentence)
+        lines.append(" ".join(fresh))
+    text = re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+    if len(kept) > 1 and not re.search(r"[.!?:)\]`\"'*|]\s*$", text):
+        text = text[: len(text) - len(kept[-1])].strip()
+    return text
+
+
 def support(sentence: str, evidence: Evidence) -> float:
     """Share of a sentence's terms that stand in the evidence, 0 to 1. A sentence without terms has none."""
     said = terms(sentence)
     return len(said & terms(evidence.text)) / len(said) if said else 0.0
 
 
-def attribute(text: str, evidence: Sequence[Evidence], *, at_least: float = 0.55) -> list[Claim]:
+def attribute(text: str, evidence: Sequence[Evidence], *, at_least: float = 0.6) -> list[Claim]:
     """Turn an answer into claims, each with the evidence that supports it best, or none."""
     claims: list[Claim] = []
     for sentence in sentences(text):
-        if len(terms(sentence)) < 2:
+        if len(words(sentence)) < 2:
             continue
         best = max(evidence, key=lambda piece: support(sentence, piece), default=None)
         if best is None or support(sentence, best) < at_least:

@@ -16,7 +16,7 @@ from logging import getLogger
 
 import foa.agents.prompts as prompts
 from foa.agents.brain import Answer, Revised, Revision
-from foa.agents.evidence import Evidence, attribute, coverage, extracts, sentences, terms
+from foa.agents.evidence import Evidence, attribute, coverage, extracts, sentences, terms, tidy
 from foa.agents.meter import Meter
 from foa.agents.profile import AgentProfile
 from foa.agents.rules import MAX_CLAIMS, agrees, propose_by_rule, revise_by_rule
@@ -114,6 +114,8 @@ class LmBrain:
             reason = declined[1].strip()[:300] or "its rules forbid it"
             return Answer(body=Refused(kind="spec", reason=f"its Spec forbids it: {reason}"), spend=meter.spend)
         evidence = (*evidence, *_driven(driven))
+        if said and not (said := self._of_use(said, evidence)):
+            fallback = "what the model said stands on none of the evidence"
         draft = self._compose(request.text, said, evidence, fallback=fallback)
         self._pad.write(JobId(request.job), f"{request.text[:80]}: {draft.answer[:140]}")
         if found.failed:
@@ -143,6 +145,14 @@ class LmBrain:
             seconds=self._seconds,
         )
         return (await meter.ask(self._model, ask)).text.strip()[:8_000]
+
+    def _of_use(self, said: str, evidence: Sequence[Evidence]) -> str:
+        """Tidy what the model said. Of a small model's words without any support nothing is kept where there is evidence."""
+        said = tidy(said)
+        able = self._model is not None and self._model.drives_tools
+        if able or not evidence or any(claim.source is not None for claim in attribute(said, evidence)):
+            return said
+        return ""
 
     def _compose(self, question: str, said: str, evidence: Sequence[Evidence], *, fallback: str) -> Draft:
         """Join the model's words and the evidence into one draft, best supported part first."""
@@ -270,7 +280,7 @@ def sensible(reply: ModelReply, text: str, *, most: int) -> Proposal:
 
 def reworded(draft: Draft, said: str) -> Draft:
     """Put the model's wording before a draft, when at least half of its sentences stand on the draft's own sources."""
-    text = " ".join(said.split())[:2_000]
+    text = " ".join(tidy(said).split())[:2_000]
     pieces = [
         Evidence(source=claim.source, text=f"{claim.text}\n{claim.source.quote}") for claim in draft.claims if claim.source
     ]

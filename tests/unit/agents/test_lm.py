@@ -8,7 +8,7 @@ from tests.agents import PLENTY, CannedModel, drafting, propose
 from tests.fakes import HandClock
 
 from foa.agents.brain import Answer, Peer, Revision
-from foa.agents.evidence import Evidence
+from foa.agents.evidence import Evidence, tidy
 from foa.agents.lm import LmBrain
 from foa.agents.meter import Meter, estimate_tokens
 from foa.agents.profile import AgentProfile, parse_profile
@@ -89,10 +89,33 @@ async def test_what_the_model_says_is_tied_to_the_evidence_that_supports_it() ->
 async def test_an_unsupported_sentence_lowers_the_confidence_and_stands_apart() -> None:
     asked = drafting("Where do red apples grow?")
     sound = draft_of(await brain(CannedModel("Red apples grow in cool orchards."), Shelf(APPLES)).draft(asked))
-    mad = draft_of(await brain(CannedModel("Submarines hum quietly beneath volcanoes."), Shelf(APPLES)).draft(asked))
+    wild = CannedModel("Submarines hum quietly beneath volcanoes.", drives_tools=True)
+    mad = draft_of(await brain(wild, Shelf(APPLES)).draft(asked))
     assert mad.confidence < sound.confidence
     assert mad.answer.startswith("From the sources:\n- Red apples grow")
     assert mad.answer.endswith("Without a source: Submarines hum quietly beneath volcanoes.")
+
+
+async def test_of_a_small_models_words_without_support_nothing_is_kept() -> None:
+    wild = CannedModel("Submarines hum quietly beneath volcanoes.")
+    draft = draft_of(await brain(wild, Shelf(APPLES)).draft(drafting("Where do red apples grow?")))
+    assert "Submarines" not in draft.answer
+    assert draft.fallback == "what the model said stands on none of the evidence"
+
+
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        ("Apples are red. Apples are red. Apples are red", "Apples are red."),
+        ("Evidence:\n[1] fruit.md:3-5\n<<<Red apples\nApples are red.", "Apples are red."),
+        ("Apples are red. Pears are gre", "Apples are red."),
+        ("[1] a.py:1\n\n[2] b.py:2", ""),
+        ("Apples grow", "Apples grow"),
+        ("Two facts:\n- Apples are red.\n- Pears are green.", "Two facts:\n- Apples are red.\n- Pears are green."),
+    ],
+)
+def test_what_small_models_put_in_is_taken_out(said: str, left: str) -> None:
+    assert tidy(said) == left
 
 
 @pytest.mark.parametrize("failure", [ModelUnreachable("no answer"), ModelReplyInvalid("nonsense", spend=Spend(calls=1))])
