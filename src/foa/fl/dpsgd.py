@@ -6,6 +6,7 @@ It keeps no account itself: debit the ledger first.
 """
 
 import logging
+import secrets
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -48,7 +49,8 @@ def train_privately(
         raise ValueError("training privately needs a noise multiplier above 0")
     if not len(x):
         raise ValueError("there are no records to train on")
-    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    # a generator of its own: whoever seeds torch's global one, as training scripts do, would know the noise
+    generator = torch.Generator().manual_seed(secrets.randbits(63) if seed is None else seed)
     optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate)
     loader = DataLoader(TensorDataset(x, y), batch_size=min(terms.batch, len(x)), generator=generator)
     with _one_at_a_time, warnings.catch_warnings():
