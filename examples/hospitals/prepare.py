@@ -1,3 +1,7 @@
+"""Make the hospitals' data file from UCI's Heart Disease files: `python prepare.py DOWNLOADED FOA_DATA`.
+
+DOWNLOADED holds processed.cleveland.data, processed.hungarian.data, processed.switzerland.data and processed.va.data; the
+result is FOA_DATA/fl_heart_disease/heart_disease_4centers.csv: a row a patient, an empty cell where a value is missing.
 """
 
 import csv
