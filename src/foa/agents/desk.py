@@ -21,7 +21,7 @@ from foa.agents.brain import Answer
 from foa.agents.channel import Channels
 from foa.agents.member import Member
 from foa.agents.seat import Seat
-from foa.errors import BadMessage, BudgetExceeded, FabricError, ModelReplyInvalid, PolicyDenied, PublishRefused
+from foa.errors import BadMessage, BudgetExceeded, FabricError, ModelReplyInvalid, PolicyDenied, PublishRefused, StoreFailed
 from foa.exchange import KEY_PROPERTY, MAX_KEY, answer
 from foa.messages import DraftRequest, Join, Joined, Propose, Refused, Reply, Request, SoFar, Stop, decode, encode
 from foa.policy.gate import enforcement, may_dispatch
@@ -135,18 +135,30 @@ class Desk:
             await first.wait()
         done = self._working[key] = asyncio.Event()
         try:
-            reply = await self._replies.find(key)
-            if reply is not None:
-                self.counts["repeated"] += 1
-            else:
-                found = await self._work(seat, request)
-                reply = encode(Reply(agent=seat.profile.agent_id, body=found.body, spend=found.spend))
-                if not (isinstance(found.body, Refused) and found.body.kind in _PASSING):
-                    await self._replies.keep(key, reply)
-            await self._send(delivery, reply)
+            await self._send(delivery, await self._reply(seat, request, key))
         finally:
             del self._working[key]
             done.set()
+
+    async def _reply(self, seat: Seat, request: Propose | DraftRequest, key: str) -> bytes:
+        """The stored reply, or a new one, stored. A store that fails is no reason to be silent."""
+        agent = seat.profile.agent_id
+        try:
+            reply = await self._replies.find(key)
+        except StoreFailed as error:  # it may have been answered and paid before: another agent should do it
+            self.counts["load"] += 1
+            return encode(Reply(agent=agent, body=Refused(kind="load", reason=str(error)[:2_000])))
+        if reply is not None:
+            self.counts["repeated"] += 1
+            return reply
+        found = await self._work(seat, request)
+        reply = encode(Reply(agent=agent, body=found.body, spend=found.spend))
+        if not (isinstance(found.body, Refused) and found.body.kind in _PASSING):
+            try:
+                await self._replies.keep(key, reply)
+            except StoreFailed as error:
+                log.warning("agent %s would have to think again if it were asked again: %s", agent, error)
+        return reply
 
     async def _work(self, seat: Seat, request: Propose | DraftRequest) -> Answer:
         """Ask the brain, in a slot and in time; whatever goes wrong becomes a refusal that says what."""
