@@ -1,12 +1,16 @@
 """A job's result, put together from what its phases left: what was asked, by whom, with which sources, at what cost."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from foa.job import Job
+import msgspec
+
+from foa.errors import FabricError
+from foa.job import Job, Steps
 from foa.phases.assign import Staffed
 from foa.phases.synthesise import sources_of
 from foa.values.budget import Spend
-from foa.values.ids import AgentId, SubtaskId
+from foa.values.ids import AgentId, JobId, SubtaskId
 from foa.values.plan import Plan
 from foa.values.result import (
     Bill,
@@ -21,6 +25,8 @@ from foa.values.result import (
     Status,
 )
 
+MAX_SHORT_SOURCES = 100  #: of a result that is too long for a message
+
 
 def plan_view(plan: Plan) -> PlanView:
     """The DAG as people read it."""
@@ -33,14 +39,14 @@ def plan_view(plan: Plan) -> PlanView:
 
 def bill_of(job: Job) -> Bill:
     """What the saved steps paid, in all and by agent; seconds are wall clock since the job was admitted."""
-    total = sum(job.steps.spends.values(), Spend())
-    return Bill(
-        usd=total.usd,
-        tokens=total.tokens,
-        calls=total.calls,
-        seconds=job.clock.now() - job.began,
-        by_agent=dict(job.steps.spends),
-    )
+    return bill_of_steps(job.steps, seconds=job.clock.now() - job.began)
+
+
+def bill_of_steps(steps: Steps, *, seconds: float) -> Bill:
+    """What saved steps paid, and how long it took, seconds."""
+    spends = dict(steps.spends)
+    total = sum(spends.values(), Spend())
+    return Bill(usd=total.usd, tokens=total.tokens, calls=total.calls, seconds=seconds, by_agent=spends)
 
 
 def finished(
@@ -99,3 +105,56 @@ def _task_refusals(routed: Routed | None) -> tuple[Refusal, ...]:
     if routed is None:
         return ()
     return tuple(Refusal(subtask="", agent=agent, reason=reason) for agent, reason in routed.refusals.items())
+
+
+def refused(job: JobId, refusal: FabricError) -> Result:
+    """The result of a submission that is no job."""
+    return Result(job_id=job, status="failed", answer="", error=str(refusal), exit_code=refusal.exit_code)
+
+
+def fitting(result: Result, limit: int) -> Result:
+    """The result in at most `limit` bytes of JSON; what is left out for it is said, details before the answer.
+
+    Args:
+        result: of any size: agents decide how much they write.
+        limit: at least 1,000,000.
+    """
+    for cut in (_as_it_is, _without_quotes, _without_reports, _answer_alone):
+        short = cut(result, limit)
+        if len(msgspec.json.encode(short)) <= limit:
+            break
+    return short
+
+
+def _as_it_is(result: Result, _: int) -> Result:
+    return result
+
+
+def _without_quotes(result: Result, limit: int) -> Result:
+    return msgspec.structs.replace(
+        result,
+        sources=tuple(replace(source, quote="") for source in result.sources[:MAX_SHORT_SOURCES]),
+        reports=tuple(msgspec.structs.replace(report, claims=()) for report in result.reports),
+        fallbacks=(_left_out(result, limit), *result.fallbacks),
+    )
+
+
+def _without_reports(result: Result, limit: int) -> Result:
+    short = _without_quotes(result, limit)
+    return msgspec.structs.replace(short, reports=(), refusals=(), plan=PlanView(), assignments=(), clusters=())
+
+
+def _answer_alone(result: Result, limit: int) -> Result:
+    short = _without_reports(result, limit)
+    return msgspec.structs.replace(
+        short,
+        answer=short.answer[: limit // 12],  # a control character takes 6 bytes: half of the limit at most
+        fallbacks=tuple(what[:500] for what in short.fallbacks[:20]),
+        error=short.error[:2_000],
+        lost={},
+        bill=msgspec.structs.replace(short.bill, by_agent={}),
+    )
+
+
+def _left_out(result: Result, limit: int) -> str:
+    return f"the result is over {limit:,} bytes, so parts were left out: `foa jobs show {result.job_id}` has what was kept"

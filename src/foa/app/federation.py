@@ -18,6 +18,7 @@ from foa.agents.brain import Agent
 from foa.agents.host import AgentHost
 from foa.agents.versions import Versions
 from foa.app.agents import AgentSource, build_agents
+from foa.app.alive import PASSING, close_abandoned, held
 from foa.app.client import Client, JobHandle
 from foa.app.clock import SystemClock
 from foa.app.fabric import Fabric, open_fabric
@@ -74,14 +75,20 @@ class Federation:
         clock = SystemClock()
         async with one_error(), AsyncExitStack() as stack:
             enter = stack.enter_async_context
+            name = OrchestratorId(f"{PASSING}{secrets.token_hex(4)}")
+            kept_here = state is not None and "://" not in str(state)
+            if kept_here:
+                stack.enter_context(held(settings.state_dir, name))
             stores = await enter(open_stores(state, clock))
+            if kept_here:
+                await close_abandoned(stores.journal, settings.state_dir, now=clock.now())
             embedder = embedder or await enter(open_embedder(settings))
             model = model or await enter(open_model(settings))
             fabric = await enter(open_fabric(settings))
             built = await enter(
                 build_agents(agents, model=model, embedder=embedder, clock=clock, settings=settings, over=over)
             )
-            zero = await enter(_zero(settings, fabric, stores, embedder, model, clock))
+            zero = await enter(_zero(settings, name, fabric, stores, embedder, model, clock))
             await enter(run_agents(settings, fabric, built, embedder=embedder, stores=stores, clock=clock))
             await zero.registry.known([agent.profile.agent_id for agent in built])
             client = await enter(_client(settings, fabric))
@@ -161,9 +168,8 @@ async def run_agents(
 
 @asynccontextmanager
 async def _zero(
-    settings: Settings, fabric: Fabric, stores: Stores, embedder: Embedder, model: Model, clock: Clock
+    settings: Settings, name: OrchestratorId, fabric: Fabric, stores: Stores, embedder: Embedder, model: Model, clock: Clock
 ) -> AsyncGenerator[Zero]:
-    name = OrchestratorId(f"ask-{secrets.token_hex(4)}")
     async with (
         fabric.connect(name) as transport,
         run_agent_zero(

@@ -3,15 +3,14 @@
 up  =  broker (child process) + orchestrator + agents, on one address that others can join
 """
 
-import fcntl
-from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TextIO
 
 from foa.agents.brain import Agent
 from foa.app.agents import AgentSource, build_agents
+from foa.app.alive import held
 from foa.app.broker_process import broker_process
 from foa.app.clock import SystemClock
 from foa.app.fabric import Fabric, open_fabric
@@ -22,8 +21,7 @@ from foa.app.services import one_error
 from foa.app.settings import Settings
 from foa.app.stores import open_stores
 from foa.app.zero import Zero, run_agent_zero
-from foa.errors import BadInput, StoreFailed
-from foa.values.ids import OrchestratorId, check_id
+from foa.values.ids import OrchestratorId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +54,7 @@ async def serve_orchestrator(settings: Settings, *, name: str) -> AsyncGenerator
         BrokerUnreachable: no broker at that address.
         StoreFailed: the journal cannot be read.
     """
-    with _alone(settings.state_dir, name):
+    with held(settings.state_dir, name):
         async with one_error(), AsyncExitStack() as stack:
             yield await _serve(stack, settings, (), over=None, orchestrator=name)
 
@@ -70,7 +68,7 @@ async def serve_all(
     Raises:
         BadInput, BrokerUnreachable, StoreFailed: as its parts.
     """
-    with _alone(settings.state_dir, name):
+    with held(settings.state_dir, name):
         async with one_error(), AsyncExitStack() as stack:
             if not settings.broker_url:
                 data_dir = broker_folder(settings)
@@ -104,30 +102,3 @@ async def _serve(
     agents = await enter(build_agents(sources, model=model, embedder=embedder, clock=clock, settings=settings, over=over))
     await enter(run_agents(settings, fabric, agents, embedder=embedder, stores=stores, clock=clock))
     return Serving(url=settings.broker_url, agents=tuple(agents), zero=zero)
-
-
-@contextmanager
-def _alone(state_dir: Path, name: str) -> Generator[None]:
-    """Hold this orchestrator's name on this machine: two of one name would push each other off the broker."""
-    file = _hold(state_dir, name)
-    try:
-        yield
-    finally:
-        file.close()
-
-
-def _hold(state_dir: Path, name: str) -> TextIO:
-    try:
-        path = state_dir / f"{check_id(name, what='orchestrator')}.lock"
-        state_dir.mkdir(parents=True, exist_ok=True)
-        file = path.open("w")
-    except ValueError as error:
-        raise BadInput(str(error)) from error
-    except OSError as error:
-        raise StoreFailed(f"the state folder {state_dir} cannot be written: {error.strerror or error}") from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        raise BadInput(f"an orchestrator called {name} runs here already: give this one another --id") from error
-    return file

@@ -1,6 +1,6 @@
 """Follows one job to its end: a live picture where there is a terminal, a line an event where there is none.
 
-Ctrl-C once asks Agent-0 to stop the job and waits for what was reached; twice leaves at once.
+Ctrl-C or SIGTERM once asks Agent-0 to stop the job and waits for what was reached; twice leaves at once.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from foa.values.events import AnyEvent
 from foa.values.result import Result
 
 REFRESH_SECONDS = 0.25
+STOPS = (signal.SIGINT, signal.SIGTERM)  #: signals that ask for the end
 
 
 async def follow(
@@ -29,7 +30,7 @@ async def follow(
 
     Args:
         handle: the job.
-        cancel: asks for its end; called at the first Ctrl-C.
+        cancel: asks for its end; called at the first Ctrl-C or SIGTERM.
         clock: for how long it has been running.
         console: where to show it; None: nowhere.
 
@@ -81,29 +82,34 @@ async def _stop(interrupted: asyncio.Event, handle: JobHandle, cancel: Callable[
 
 @contextlib.contextmanager
 def interruptions() -> Generator[asyncio.Event]:
-    """An event that the first Ctrl-C sets; the second is Python's own again."""
+    """An event that the first Ctrl-C or SIGTERM sets; the second is Python's own again."""
     loop = asyncio.get_running_loop()
     interrupted = asyncio.Event()
 
+    def ours_no_more() -> None:
+        for number in STOPS:
+            loop.remove_signal_handler(number)
+
     def first() -> None:
         interrupted.set()
-        loop.remove_signal_handler(signal.SIGINT)
+        ours_no_more()
 
-    loop.add_signal_handler(signal.SIGINT, first)
+    for number in STOPS:
+        loop.add_signal_handler(number, first)
     try:
         yield interrupted
     finally:
-        loop.remove_signal_handler(signal.SIGINT)
+        ours_no_more()
 
 
 async def until_stopped() -> None:
     """Return at SIGINT or SIGTERM: for commands that serve until they are told to leave."""
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOPS:
         loop.add_signal_handler(number, told.set)
     try:
         await told.wait()
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOPS:
             loop.remove_signal_handler(number)

@@ -13,6 +13,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from foa.app.alive import close_abandoned
 from foa.app.client import Client
 from foa.app.clock import SystemClock
 from foa.app.fabric import open_fabric
@@ -165,7 +166,9 @@ async def _events(journal: Journal, job: JobId, clock: Clock, *, until_end: bool
 
 @asynccontextmanager
 async def _journal(settings: Settings) -> AsyncGenerator[Journal]:
-    async with open_stores(journal_file(settings), SystemClock()) as stores:
+    clock = SystemClock()
+    async with open_stores(journal_file(settings), clock) as stores:
+        await close_abandoned(stores.journal, settings.state_dir, now=clock.now())
         yield stores.journal
 
 
