@@ -12,7 +12,10 @@ import msgspec
 import typer
 
 from foa.app.clock import SystemClock
+from foa.app.federated_job import record
+from foa.app.places import journal_file
 from foa.app.settings import Settings
+from foa.app.stores import open_stores
 from foa.cli import options
 from foa.cli.console import output, progress
 from foa.cli.failing import say
@@ -139,7 +142,12 @@ async def _run(asked: Asked, settings: Settings, *, wants_model: bool) -> Traine
                 model = await stack.enter_async_context(open_model(settings))
             except FabricError as error:
                 progress().print(f"no model, the rule decides every round: {error}", style="yellow")
-        return await run_project(asked, settings, SystemClock(), model, on_start=_begin(asked), on_round=_tell)
+        clock = SystemClock()
+        trained = await run_project(asked, settings, clock, model, on_start=_begin(asked), on_round=_tell)
+        stores = await stack.enter_async_context(open_stores(journal_file(settings), clock))
+        text = f"train {asked.folder.resolve().name} by federated learning"
+        await record(stores.journal, asked.run, text, trained.state.rows, clock)
+        return trained
 
 
 def _begin(asked: Asked) -> Callable[[Project, Sequence[SiteSpec]], None]:
