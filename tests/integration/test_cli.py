@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -25,14 +26,13 @@ Answer from the documents.
 
 
 class Terminal:
-    """Runs `foa` in a folder, with a state folder of its own and a model endpoint that refuses at once."""
+    """Runs `foa` in a folder, with a state folder and a model endpoint of its own."""
 
-    def __init__(self, folder: Path, **settings: str) -> None:
+    def __init__(self, folder: Path, model_url: str) -> None:
         self.folder = folder
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("FOA_", "FOE_"))}
         own = {"XDG_STATE_HOME": str(folder / "state"), "XDG_CONFIG_HOME": str(folder / "config"), "NO_COLOR": "1"}
-        model = {"FOA_MODEL_URL": "http://127.0.0.1:1/v1", "FOA_MODEL": "none"}
-        self.environment = {**kept, **own, **model, **settings}
+        self.environment = {**kept, **own, "FOA_MODEL_URL": model_url, "FOA_MODEL": "none"}
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(
@@ -53,17 +53,37 @@ class Terminal:
         return out, err
 
 
+class Refusal(BaseHTTPRequestHandler):
+    """Knows no model, and says so at once: agents then answer by rule, from what they found."""
+
+    def do_POST(self) -> None:
+        self.send_error(404)
+
+    def log_message(self, *_: object) -> None:
+        """Keep the test's output clean."""
+
+
+@pytest.fixture(scope="module")
+def refusing_model() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusal) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+        server.shutdown()
+        thread.join()
+
+
 @pytest.fixture
-def terminal(tmp_path) -> Terminal:
+def terminal(tmp_path, refusing_model) -> Terminal:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "apples.md").write_text("# Apples\n\nApples are stored at four degrees in the cellar.\n")
     (tmp_path / "docs" / "pears.md").write_text("# Pears\n\nPears are picked in September before they are ripe.\n")
     for about in ("apples", "pears"):
         (tmp_path / f"{about}.md").write_text(AGENT.format(name=about, about=about))
-    (tmp_path / "FEDERATION.toml").write_text(
-        'name = "fruit"\nagents = ["apples.md", "pears.md"]\nover = "docs"\n[settings]\nFOE_DECOMP_THRESHOLD = 0.0\n'
-    )
-    return Terminal(tmp_path)
+    settings = "[settings]\nFOE_DECOMP_THRESHOLD = 0.0\nFOE_REFINE_ROUNDS = 0\n"
+    top = 'name = "fruit"\nagents = ["apples.md", "pears.md"]\nover = "docs"\n'
+    (tmp_path / "FEDERATION.toml").write_text(top + settings)
+    return Terminal(tmp_path, refusing_model)
 
 
 @pytest.fixture
