@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
@@ -24,6 +24,7 @@ from foa.fl.aggregate import Arrays, Update, capped, cut
 from foa.fl.auction import Bid, auction
 from foa.fl.block import FlBlock
 from foa.fl.checkpoint import State
+from foa.fl.contents import arrays_of, first_metrics, metric, put_arrays
 from foa.fl.flower import REFUSED, pack, unpack
 from foa.fl.guardian import Terms, TrainAsk
 from foa.fl.memory import Outcome
@@ -198,7 +199,7 @@ class AgenticGrid(Grid):
             if not reply.has_error() and RECORD in reply.content.config_records:
                 told[names[reply.metadata.src_node_id]] = read_told(dict(reply.content.config_records[RECORD]))
                 del reply.content[RECORD]
-        base = _arrays(messages[0]) if messages else {}
+        base = arrays_of(messages[0]) if messages else {}
         kept, rows, sifted = self._sift(base, replies, names, choice, told)
         lost = [client for client in sent if client not in {row.client for row in rows}]
         rows += [ClientRow(client=client, kind="lost", reason="it left or was late") for client in lost]
@@ -234,7 +235,7 @@ class AgenticGrid(Grid):
         # the strategy shares one record among its messages: each gets its own
         own = unpack(pack(message))
         if self._settings.hidden is not None and width < 1:
-            _put_arrays(own, cut(_arrays(own), width, self._settings.hidden))
+            put_arrays(own, cut(arrays_of(own), width, self._settings.hidden))
         for config in own.content.config_records.values():
             if "server-round" in config:
                 # Flower counts from 1 again after a resume; the run does not
@@ -258,8 +259,8 @@ class AgenticGrid(Grid):
                 kind = "refused" if reply.error.code >= REFUSED else "lost"
                 rows.append(ClientRow(client=client, kind=kind, reason=(reply.error.reason or "")[:400]))
                 continue
-            samples = int(_metric(reply, self._settings.samples_key) or 1)
-            updates.append(Update(client=client, arrays=_arrays(reply), samples=samples))
+            samples = int(metric(reply, self._settings.samples_key) or 1)
+            updates.append(Update(client=client, arrays=arrays_of(reply), samples=samples))
             messages[client] = reply
         # what a VCV says is rounded, so a truthful count may be a fifth over it
         limits = {block.id: math.ceil(block.samples * 1.2) for block in self._profiles().values()}
@@ -298,11 +299,11 @@ class AgenticGrid(Grid):
 
     def _shown(self, reply: Message, update: Update, instead: Arrays | None) -> Message:
         """The reply with its capped sample count and, where a robust rule spoke, that rule's model."""
-        metrics = _first_metrics(reply)
+        metrics = first_metrics(reply)
         if metrics is not None and self._settings.samples_key in metrics:
             metrics[self._settings.samples_key] = update.samples
         if instead is not None:
-            _put_arrays(reply, instead)
+            put_arrays(reply, instead)
         return reply
 
     def _learn(
@@ -315,7 +316,7 @@ class AgenticGrid(Grid):
         took: float,
     ) -> None:
         losses = {
-            names[reply.metadata.src_node_id]: _metric(reply, self._settings.loss_key)
+            names[reply.metadata.src_node_id]: metric(reply, self._settings.loss_key)
             for reply in replies
             if not reply.has_error()
         }
@@ -347,7 +348,7 @@ class AgenticGrid(Grid):
         measured = dict[AgentId, float]()
         for reply in replies:
             client = names.get(reply.metadata.src_node_id)
-            accuracy = None if client is None or reply.has_error() else _metric(reply, self._settings.accuracy_key)
+            accuracy = None if client is None or reply.has_error() else metric(reply, self._settings.accuracy_key)
             if client is not None and accuracy is not None and 0 <= accuracy <= 1:
                 measured[client] = accuracy
         if self._row is None or not measured:
@@ -374,27 +375,3 @@ class AgenticGrid(Grid):
         self.state = replace(self.state, rows=(*self.state.rows, row))
         if self._on_round is not None:
             self._on_round(self.state, row, model)
-
-
-def _arrays(message: Message) -> Arrays:
-    for record in message.content.array_records.values():
-        return {key: value.numpy() for key, value in record.items()}
-    return {}
-
-
-def _put_arrays(message: Message, arrays: Arrays) -> None:
-    name = next(iter(message.content.array_records))
-    message.content[name] = ArrayRecord({key: Array(np.ascontiguousarray(value)) for key, value in arrays.items()})
-
-
-def _first_metrics(message: Message) -> MetricRecord | None:
-    return next(iter(message.content.metric_records.values()), None)
-
-
-def _metric(message: Message, key: str) -> float | None:
-    """A client's metric, where it is a finite number."""
-    metrics = _first_metrics(message)
-    found = None if metrics is None else metrics.get(key)
-    if isinstance(found, bool) or not isinstance(found, int | float) or not np.isfinite(found):
-        return None
-    return float(found)
