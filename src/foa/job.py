@@ -7,15 +7,14 @@ once("route", Routed, run)  ──►  saved already?  ── yes ──► the 
 """
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from foa.errors import StoreFailed
+from foa.errors import BadMessage, FabricError
 from foa.policy.account import Account
 from foa.ports import Clock, Journal, Transport
 from foa.values.budget import Spend
@@ -30,7 +29,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: How long a cancelled job waits for the save of a paid result.
+#: How long a cancelled job waits for the save of a paid result, seconds.
 SAVE_SECONDS = 5.0
 #: What each agent was paid for one step.
 Spends = Mapping[str, Spend]
@@ -51,13 +50,31 @@ class Done(Generic[T]):
     spends: Spends = field(default_factory=dict[str, Spend])
 
 
+async def to_its_end(work: Coroutine[Any, Any, T], *, seconds: float = SAVE_SECONDS) -> T:
+    """Do work that a cancellation must not cut short: it has so many seconds more, then the cancellation goes on."""
+    task = asyncio.ensure_future(work)  # noqa: TID251
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        try:
+            async with asyncio.timeout(seconds):
+                await task
+        except (TimeoutError, FabricError) as error:
+            log.warning("cancelled, and the last save failed: %s", error or f"not done in {seconds:g} s")
+        raise
+
+
 class Steps:
-    """The saved steps of one job. A step that is saved is never run or paid again."""
+    """The saved steps of one job. A step that is saved is never run or paid again.
+
+    Raises:
+        BadMessage: a saved step is not one.
+    """
 
     def __init__(self, journal: Journal, job: JobId, saved: Mapping[str, bytes]) -> None:
         self._journal = journal
         self._job = job
-        self._saved = {name: msgspec.json.decode(raw, type=_Saved) for name, raw in saved.items()}
+        self._saved = {name: self._decode(name, raw, _Saved) for name, raw in saved.items()}
 
     @property
     def spends(self) -> Mapping[str, Spend]:
@@ -72,15 +89,16 @@ class Steps:
         """The saved value of a step, or None.
 
         Raises:
-            StoreFailed: what was saved is of another shape (a journal of another release).
+            BadMessage: what was saved is of another shape (a journal of another release).
         """
         step = self._saved.get(name)
-        if step is None:
-            return None
+        return None if step is None else self._decode(name, step.value, kind)
+
+    def _decode(self, name: str, raw: bytes | msgspec.Raw, kind: type[T]) -> T:
         try:
-            return msgspec.json.decode(step.value, type=kind)
-        except msgspec.ValidationError as error:
-            raise StoreFailed(f"job {self._job}: the saved step {name!r} is not readable: {error}") from error
+            return msgspec.json.decode(raw, type=kind)
+        except msgspec.MsgspecError as error:
+            raise BadMessage(f"job {self._job}: the saved step {name!r} is not readable: {error}") from error
 
     async def once(self, name: str, kind: type[T], run: Callable[[], Awaitable[Done[T]]]) -> T:
         """Give the saved value of this step; if there is none, run it and save what it returns, spend included.
@@ -88,6 +106,7 @@ class Steps:
         The save is shielded: a job that is cancelled while a paid result is being saved still keeps it.
 
         Raises:
+            BadMessage: what was saved is of another shape.
             StoreFailed: the journal could not save; the step will run again.
         """
         found = self.find(name, kind)
@@ -101,14 +120,7 @@ class Steps:
         """Save a step's value and spend together."""
         step = _Saved(value=msgspec.Raw(msgspec.json.encode(done.value)), spends=done.spends)
         self._saved[name] = step
-        saving = asyncio.ensure_future(self._journal.save(self._job, name, msgspec.json.encode(step)))  # noqa: TID251
-        try:
-            await asyncio.shield(saving)
-        except asyncio.CancelledError:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(SAVE_SECONDS):
-                    await saving
-            raise
+        await to_its_end(self._journal.save(self._job, name, msgspec.json.encode(step)))
 
 
 class EventLog:

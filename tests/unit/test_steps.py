@@ -3,13 +3,13 @@
 import asyncio
 
 import pytest
+from tests.fakes import HandClock
 
-from foa.errors import StoreFailed
+from foa.errors import BadMessage
 from foa.job import Done, Steps
 from foa.state.memory import MemoryJournal
 from foa.values.budget import Spend
 from foa.values.ids import AgentId, JobId
-from tests.fakes import HandClock
 
 JOB = JobId("job-1")
 
@@ -59,7 +59,7 @@ async def test_a_step_saved_by_another_release_is_refused_with_its_name():
     journal = await journal_with_job()
     await Steps(journal, JOB, {}).keep("plan", Done(value="text where a number should be"))
     later = Steps(journal, JOB, await journal.load(JOB))
-    with pytest.raises(StoreFailed, match="plan"):
+    with pytest.raises(BadMessage, match="plan"):
         later.find("plan", int)
 
 
