@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, Entry] = {
     "broker": Entry("foa.cli.broker", "Run the embedded MQTT v5 broker."),
     "agents": Entry("foa.cli.agents", "See who is there, and why an agent fits a question or does not."),
     "jobs": Entry("foa.cli.jobs", "See, watch and cancel what was asked."),
+    "fl": Entry("foa.cli.fl", "Train a model over sites whose data never leave them."),
     "settings": Entry("foa.cli.settings", "Show every setting, its value and where that comes from."),
 }
 
