@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 import string
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -147,17 +148,24 @@ CLIENTS, ROUNDS = 20, 15
 ATTACKS = ("weights × −20", "step × −5")
 
 
-def robust(seeds: int, *, share: float) -> dict[str, object]:
-    """Accuracy of each rule with this share of poisoned clients, and with none; all clients train every round."""
+def robust(seeds: int, *, shares: Sequence[float]) -> dict[str, object]:
+    """A row for each rule: accuracy without poison, and with each share of poisoned clients under the worse of two attacks.
+
+    All clients train in every round.
+    """
     rows: dict[str, object] = {}
     for rule in ("fedavg", "clipped", "median", "trimmed-mean", "multikrum", "fltrust", "screen+fedavg", "screen+multikrum"):
-        clean = [_poisoned(rule, 0.0, ATTACKS[0], seed) for seed in range(seeds)]
-        row = {"clean": round(float(np.mean(clean)), 4)}
-        for attack in ATTACKS:
-            row[attack] = round(float(np.mean([_poisoned(rule, share, attack, seed) for seed in range(seeds)])), 4)
-        row["worst"] = min(row[attack] for attack in ATTACKS)
+        row: dict[str, object] = {"clean": _mean(rule, 0.0, ATTACKS[0], seeds)}
+        for share in shares:
+            by_attack = {attack: _mean(rule, share, attack, seeds) for attack in ATTACKS}
+            row[f"poisoned_{share:.0%}".rstrip("%")] = min(by_attack.values())
+            row[f"poisoned_{share:.0%}".rstrip("%") + "_by_attack"] = by_attack
         rows[rule] = row
     return rows
+
+
+def _mean(rule: str, share: float, attack: str, seeds: int) -> float:
+    return round(float(np.mean([_poisoned(rule, share, attack, seed) for seed in range(seeds)])), 4)
 
 
 def _poisoned(rule: str, share: float, attack: str, seed: int) -> float:

@@ -205,42 +205,44 @@ def interval(values: Sequence[float], seed: int = 0) -> list[float]:
 
 def select(
     seeds: int, *, data: str, scenarios: Sequence[str], rules: Sequence[str], settings: Settings
-) -> dict[str, object]:
-    """Every rule, every seed; a row each with [mean, low, high], and paired differences to Oort per turn.
+) -> dict[str, dict[str, object]]:
+    """A row for each rule: the figures of the first scenario, and those of each other one under its name.
 
-    The rule `agentic-model` asks the model of the settings, whose seconds are charged to the clock; it is slow, so it gets
-    three seeds at most.
+    Each figure is a mean with its 95 % bootstrap interval beside it; `seconds_less_oort_per_turn` is the paired difference
+    to the rule to beat. `agentic-model` asks the model of the settings, whose seconds are charged to the clock; it is slow,
+    so it gets three seeds at most.
     """
-    found: dict[str, object] = {"seeds": seeds, "speeds": speeds(data, 0)[1]}
-    for scenario in scenarios:
-        runs = {
-            rule: [
-                asyncio.run(
-                    _by_model(scenario, seed, data, settings)
-                    if rule == "agentic-model"
-                    else outing(rule, scenario, seed, data=data)
-                )
-                for seed in range(min(seeds, 3) if rule == "agentic-model" else seeds)
-            ]
-            for rule in rules
-        }
-        best = runs.get("oort-per-turn")
-        rows: dict[str, object] = {}
+    found: dict[str, dict[str, object]] = {}
+    for place, scenario in enumerate(scenarios):
+        runs = {rule: _outings(rule, scenario, seeds, data, settings) for rule in rules}
         for rule, outings in runs.items():
-            row: dict[str, object] = {
-                measure_: interval([getattr(one, measure_) for one in outings])
-                for measure_ in ("seconds_to_80", "worst10", "jain", "final")
-            }
-            row["seeds"] = len(outings)
-            row["reached"] = sum(one.reached for one in outings)
-            row["mean_k"] = round(float(np.mean([one.mean_k for one in outings])), 2)
-            row["decision_seconds"] = round(float(np.mean([one.decision_seconds for one in outings])), 3)
-            row["rounds_by_model"] = round(float(np.mean([one.by_model for one in outings])), 1)
-            row["tokens"] = round(float(np.mean([one.tokens for one in outings])))
-            if best is not None and rule != "oort-per-turn":
-                row["seconds_less_oort_per_turn"] = interval(
-                    [a.seconds_to_80 - b.seconds_to_80 for a, b in zip(outings, best, strict=False)]
-                )
-            rows[rule] = row
-        found[scenario] = rows
+            row = _row(outings, None if rule == "oort-per-turn" else runs.get("oort-per-turn"))
+            if place == 0:
+                found[rule] = {**row, "speeds": speeds(data, 0)[1]}
+            else:
+                found[rule][scenario] = row
     return found
+
+
+def _outings(rule: str, scenario: str, seeds: int, data: str, settings: Settings) -> list[Outing]:
+    if rule == "agentic-model":
+        return [asyncio.run(_by_model(scenario, seed, data, settings)) for seed in range(min(seeds, 3))]
+    return [asyncio.run(outing(rule, scenario, seed, data=data)) for seed in range(seeds)]
+
+
+def _row(outings: Sequence[Outing], best: Sequence[Outing] | None) -> dict[str, object]:
+    row: dict[str, object] = {}
+    for name in ("seconds_to_80", "worst10", "jain", "final"):
+        mean, *around = interval([getattr(one, name) for one in outings])
+        row |= {name: mean, f"{name}_interval": around}
+    if best is not None:
+        less = [a.seconds_to_80 - b.seconds_to_80 for a, b in zip(outings, best, strict=False)]
+        row["seconds_less_oort_per_turn"] = interval(less)
+    return row | {
+        "seeds": len(outings),
+        "reached": sum(one.reached for one in outings),
+        "mean_k": round(float(np.mean([one.mean_k for one in outings])), 2),
+        "decision_seconds": round(float(np.mean([one.decision_seconds for one in outings])), 3),
+        "rounds_by_model": round(float(np.mean([one.by_model for one in outings])), 1),
+        "tokens": round(float(np.mean([one.tokens for one in outings]))),
+    }

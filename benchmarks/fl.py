@@ -4,7 +4,7 @@ Needs the extra `fl`; `heart` and `privacy` need FOA_DATA (docs/howto/federated-
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from benchmarks import _fl_grids, _fl_hospitals, _fl_kernel, _fl_selection
 from foa.app.settings import read_settings
@@ -16,7 +16,7 @@ SCENARIOS = ("steady", "shift")
 
 
 def run(quick: bool, only: str = "", seeds: int = 0, rules: str = "") -> dict[str, object]:
-    """Measure.
+    """Measure. The figures of one part stand by themselves, those of several under the part's name.
 
     Args:
         quick: fewer seeds, replies and markets; the figures' names stay.
@@ -44,16 +44,13 @@ def run(quick: bool, only: str = "", seeds: int = 0, rules: str = "") -> dict[st
         ),
         "guard": lambda: _fl_kernel.guard(1_000 if quick else 12_000),
         "privacy": lambda: _fl_hospitals.privacy(count(1, 5), data=data),
-        "robust": lambda: _robust(count(1, 3), (0.4,) if quick else (0.2, 0.4)),
+        "robust": lambda: _fl_kernel.robust(count(1, 3), shares=(0.4,) if quick else (0.2, 0.4)),
         "auction": lambda: _fl_kernel.auctions(100 if quick else 1_000),
         "tokens": lambda: asyncio.run(_fl_kernel.tokens()),
     }
+    measured = {part: parts[part]() for part in wanted}
     return {
-        "figures": {part: parts[part]() for part in wanted},
+        "figures": measured[wanted[0]] if len(wanted) == 1 else measured,
         "baseline": {"heart": {"fedavg": 0.6850, "fedyogi": 0.7314, "source": "FLamby's published means over 5 seeds"}},
         "repetitions": seeds or (1 if quick else 5),
     }
-
-
-def _robust(seeds: int, shares: Sequence[float]) -> dict[str, object]:
-    return {f"poisoned_{share:.0%}": _fl_kernel.robust(seeds, share=share) for share in shares}
