@@ -23,7 +23,7 @@ from foa.ports import Clock, Delivery, JobRow, Journal, Transport
 from foa.results import fitting, refused, stopped
 from foa.values import events
 from foa.values.budget import Spend
-from foa.values.ids import AgentId, JobId, OrchestratorId, WireId
+from foa.values.ids import JobId, OrchestratorId, WireId
 from foa.values.parameters import Parameters
 from foa.values.publication import Filter, Publication
 from foa.values.result import Result
@@ -297,7 +297,7 @@ def _remember(job: Job, told: Iterable[events.AnyEvent]) -> None:
         match event:
             case events.FellBack(what=what):
                 job.fallbacks.append(what)
-            case events.AgentLost(subtask=subtask, agent=agent, reason=reason):
-                job.losses[subtask, AgentId(agent)] = reason
+            case events.AgentLost():
+                job.remember_loss(event)
             case _:
                 pass

@@ -5,13 +5,15 @@ ask ─► reserve money ─► publish on foa/agents/{id}/tasks ─► wait ─
 """
 
 import asyncio
+import contextlib
 import math
-from collections import OrderedDict, defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from foa.errors import AgentLost, AgentRefused, BadMessage
+from foa.errors import AgentLost, AgentRefused, BadMessage, PublishRefused, StoreFailed
 from foa.exchange import Exchange
 from foa.job import Job
 from foa.messages import Drafted, DraftRequest, Join, Joined, Propose, Proposed, Refused, Reply, Stop, decode, encode
@@ -19,6 +21,8 @@ from foa.ports import Transport
 from foa.values.budget import Budget, Spend
 from foa.values.ids import AgentId
 from foa.values.publication import Publication
+
+B = TypeVar("B", Proposed, Drafted, Joined)
 
 #: What a reply costs that only says yes.
 NOTHING = Budget(usd=0.0, tokens=0, calls=0, seconds=0.0)
@@ -29,10 +33,10 @@ MAX_GONE = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
+class Answered(Generic[B]):
     """An agent's usable reply. Save it before the `ask` block ends: that is what acknowledges it."""
 
-    body: Proposed | Drafted | Joined
+    body: B
     spend: Spend  #: what the agent is paid: never more than was reserved
 
 
@@ -42,16 +46,22 @@ class Calls:
     def __init__(self, exchange: Exchange, transport: Transport) -> None:
         self._exchange = exchange
         self._transport = transport
-        self._waiting: defaultdict[AgentId, set[asyncio.Timeout]] = defaultdict(set)
+        self._waiting: dict[AgentId, set[asyncio.Timeout]] = {}
         self._gone: OrderedDict[AgentId, None] = OrderedDict()
+
+    @property
+    def waiting(self) -> int:
+        """How many agents are waited for."""
+        return len(self._waiting)
 
     def agent_left(self, agent: AgentId) -> None:
         """End every wait for this agent now, and ask it nothing more: its last will arrived, nobody will answer."""
         self._gone[agent] = None
         while len(self._gone) > MAX_GONE:
             self._gone.popitem(last=False)
-        for limit in self._waiting.pop(agent, set()):
-            limit.reschedule(asyncio.get_running_loop().time())
+        for limit in self._waiting.get(agent, ()):
+            if not limit.expired():  # its deadline may have come in this very turn of the loop
+                limit.reschedule(asyncio.get_running_loop().time())
 
     def agent_is_here(self, agent: AgentId) -> None:
         """It was heard of again."""
@@ -64,48 +74,62 @@ class Calls:
         agent: AgentId,
         request: Propose | DraftRequest | Join,
         *,
+        expects: type[B],
         key: str,
         seconds: float,
         paid: bool = False,
-    ) -> AsyncGenerator[Answered]:
+    ) -> AsyncGenerator[Answered[B]]:
         """Ask one agent; inside the block its reply is there but not acknowledged.
 
         Args:
             job: whose budget pays.
             agent: who is asked.
             request: the message; its `budget` is what is reserved.
+            expects: what the reply must be.
             key: deduplication key: the same key again gets the stored reply and costs nothing.
             seconds: how long the agent has.
             paid: the request's budget is reserved by the caller, and the reply itself costs nothing.
 
         Raises:
-            AgentLost: silence until the deadline, its last will (also before it was asked), or a reply that is not usable.
-            AgentRefused: it declined.
+            AgentLost: silence until the deadline, its last will (also before it was asked), a request that the broker does
+                not take, or a reply that is not usable, which is not paid.
+            AgentRefused: it declined; what that cost is paid.
             BudgetExceeded: the job cannot pay for it; nothing was sent.
         """
         if agent in self._gone:
-            raise AgentLost(agent, "left before it was asked")
+            raise AgentLost(agent, "left before it was asked", asked=False)
         reservation = job.account.reserve(NOTHING if paid else request.budget)
         spend = Spend()
         try:
             reply, acknowledge = await self._reply(job, agent, encode(request), key=key, seconds=seconds)
+            body = reply.body
+            if not isinstance(body, expects | Refused):
+                await acknowledge()
+                raise AgentLost(agent, f"answered with {type(body).__name__}, not {expects.__name__}")
             spend = reply.spend
         finally:
             settled = job.account.settle(reservation, spend)
         if settled.over:
             job.fell_back(f"{agent} billed more than it was given for {key}: {settled.over}; the rest is not paid")
-        if isinstance(reply.body, Refused):
+        if isinstance(body, Refused):
             await acknowledge()
-            raise AgentRefused(agent, f"{reply.body.kind}: {reply.body.reason}")
-        yield Answered(body=reply.body, spend=settled.charged)
+            raise AgentRefused(agent, f"{body.kind}: {body.reason}", spend=settled.charged)
+        try:
+            yield Answered(body=body, spend=settled.charged)
+        except StoreFailed:
+            raise  # not saved: it comes again
+        except BaseException:
+            await acknowledge()  # one that is never acknowledged holds back all that come after it
+            raise
         await acknowledge()
 
     async def _reply(
         self, job: Job, agent: AgentId, payload: bytes, *, key: str, seconds: float
     ) -> tuple[Reply, Callable[[], Awaitable[None]]]:
         limit = asyncio.timeout(seconds + GRACE_SECONDS)
-        waiting = self._waiting[agent]
+        waiting = self._waiting.setdefault(agent, set())
         waiting.add(limit)
+        job.asked.add(agent)
         began = job.clock.monotonic()
         try:
             async with limit:
@@ -120,8 +144,12 @@ class Calls:
             if job.clock.monotonic() - began < seconds:
                 raise AgentLost(agent, "left while it was working") from error
             raise AgentLost(agent, f"no reply in {math.ceil(seconds)} s") from error
+        except PublishRefused as error:
+            raise AgentLost(agent, f"could not be asked: {error}", asked=False) from error
         finally:
             waiting.discard(limit)
+            if not waiting:
+                self._waiting.pop(agent, None)
         try:
             reply = decode(delivery.publication.payload, Reply)
         except BadMessage as error:
@@ -132,8 +160,9 @@ class Calls:
             raise AgentLost(agent, f"its reply came in the name of {reply.agent!r}")
         return reply, delivery.acknowledge
 
-    async def stop(self, job: Job, agents: Iterable[AgentId]) -> None:
-        """Tell agents that a job is over, so that they drop its work. Best effort: QoS 0."""
+    async def stop(self, job: Job) -> None:
+        """Tell everyone who was asked that a job is over, so that they drop its work. Best effort: QoS 0."""
         payload = encode(Stop(job=job.id))
-        for agent in sorted(agents):
-            await self._transport.publish(Publication(topic=job.topics.tasks(agent), payload=payload, qos=0))
+        for agent in sorted(job.asked):
+            with contextlib.suppress(PublishRefused):
+                await self._transport.publish(Publication(topic=job.topics.tasks(agent), payload=payload, qos=0))

@@ -59,5 +59,5 @@ class Enforcer:
             )
             await self.transport.publish(Publication(topic=job.topics.enforcement(), payload=encode(told), qos=0))
         if not verdict:
-            job.lose(agent, f"policy: {verdict.reason}", subtask=subtask.id)
+            job.lose(agent, f"policy: {verdict.reason}", subtask=subtask.id, asked=False)
         return bool(verdict)

@@ -101,9 +101,10 @@ class ModelUnreachable(Unreachable):
 class AgentLost(Unreachable):
     """An agent left, or was silent until its deadline. Another may do its work."""
 
-    def __init__(self, agent: AgentId, reason: str) -> None:
+    def __init__(self, agent: AgentId, reason: str, *, asked: bool = True) -> None:
         self.agent = agent
         self.reason = reason
+        self.asked = asked  #: whether the request reached it: who was never asked failed nobody
         super().__init__(f"agent {agent}: {reason}")
 
 
@@ -129,9 +130,10 @@ class AgentRefused(FabricError):
 
     exit_code = 9
 
-    def __init__(self, agent: AgentId, reason: str) -> None:
+    def __init__(self, agent: AgentId, reason: str, *, spend: Spend | None = None) -> None:
         self.agent = agent
         self.reason = reason
+        self.spend = spend or Spend()  #: what it is paid all the same
         super().__init__(f"agent {agent} declined: {reason}")
 
 

@@ -172,8 +172,11 @@ class Job:
     clock: Clock
     began: float  #: seconds since the epoch, when the job was admitted
     fallbacks: list[str] = field(default_factory=list[str])
+    asked: set[AgentId] = field(default_factory=set[AgentId])  #: everyone who was sent a request since the (re)start
     #: (subtask or "", agent) → how it was lost
     losses: dict[tuple[str, AgentId], str] = field(default_factory=dict[tuple[str, AgentId], str])
+    #: those of the lost that no request reached: that is not their failure
+    unasked: set[tuple[str, AgentId]] = field(default_factory=set[tuple[str, AgentId]])
 
     @property
     def task(self) -> Task:
@@ -204,10 +207,20 @@ class Job:
         self.fallbacks.append(what)
         self.events.tell(FellBack(at=self.clock.now(), what=what))
 
-    def lose(self, agent: AgentId, reason: str, *, subtask: SubtaskId | str = "") -> None:
-        """Say that an agent's voice is gone for this subtask."""
-        self.losses[subtask, agent] = reason
-        self.events.tell(AgentLost(at=self.clock.now(), subtask=subtask, agent=agent, reason=reason))
+    def lose(self, agent: AgentId, reason: str, *, subtask: SubtaskId | str = "", asked: bool = True) -> None:
+        """Say that an agent's voice is gone for this subtask; not `asked`: it could do nothing about it."""
+        event = AgentLost(at=self.clock.now(), subtask=subtask, agent=agent, reason=reason, asked=asked)
+        self.remember_loss(event)
+        self.events.tell(event)
+
+    def remember_loss(self, event: AgentLost) -> None:
+        """Take in a loss that was said, before a restart too."""
+        place = (event.subtask, AgentId(event.agent))
+        self.losses[place] = event.reason
+        if event.asked:
+            self.unasked.discard(place)
+        else:
+            self.unasked.add(place)
 
 
 def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

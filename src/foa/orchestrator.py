@@ -68,6 +68,7 @@ class Orchestrator:
                 await self._phases(job, reached)
         except TimeoutError:
             error, exit_code = "the time budget is spent", BudgetExceeded.exit_code
+            await self.stop_agents(job)
         except StoreFailed:
             raise
         except FabricError as failure:
@@ -76,10 +77,7 @@ class Orchestrator:
 
     async def stop_agents(self, job: Job) -> None:
         """Tell everyone who may be working on a job that it is over."""
-        routed, staffed = job.steps.find("route", Routed), job.steps.find("staff", Staffed)
-        asked = {c.agent for c in routed.candidates} if routed else set[str]()
-        asked |= {member.agent for team in staffed.teams.values() for member in team} if staffed else set[str]()
-        await self.calls.stop(job, (AgentId(agent) for agent in asked))
+        await self.calls.stop(job)
 
     async def _phases(self, job: Job, reached: Progress) -> None:
         once = job.steps.once

@@ -20,7 +20,8 @@ def grades(
     """Grade every agent that was asked for a draft.
 
     The one whose answer stands gets the confidence of the report, lifted halfway to 1; another gets that times how much its
-    own draft is like the answer; a draft made by a rule in place of a failed model counts half; a lost agent gets 0.
+    own draft is like the answer; a draft made by a rule in place of a failed model counts half; a lost agent gets 0. Who was
+    lost and never asked is not graded: else thin budgets would ruin names.
 
     Args:
         job: for its id, its kind of work and the time.
@@ -47,7 +48,8 @@ def grades(
 
     graded: list[Outcome] = []
     for subtask, report in sorted(reports.items()):
-        graded += [outcome(AgentId(agent), report, 0.0) for agent in sorted(report.lost)]
+        asked = [agent for agent in sorted(report.lost) if (subtask, AgentId(agent)) not in job.unasked]
+        graded += [outcome(AgentId(agent), report, 0.0) for agent in asked]
         worth = (1.0 + report.confidence) / 2 if report.answer else 0.0
         for kept in sorted(drafts.get(subtask, ()), key=lambda kept: kept.agent):
             if kept.agent in report.lost:

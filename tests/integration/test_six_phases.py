@@ -6,6 +6,7 @@ from pathlib import Path
 from foa.agents.brain import Answer
 from foa.messages import Refused, decode
 from foa.policy.gate import Enforcement
+from foa.registry.reputation import decode_outcome
 from foa.values import events
 from foa.values.budget import Budget, Spend
 from foa.values.draft import Draft
@@ -110,6 +111,39 @@ async def test_money_runs_out_and_what_is_there_is_the_answer(tmp_path: Path):
     assert "[s1]" in result.answer
     assert "s2" in result.error
     assert result.bill.calls == 2
+
+
+async def test_an_agent_that_nobody_could_pay_keeps_its_name(tmp_path: Path):
+    async with federation(tmp_path, [scripted(name, Script()) for name in "abc"]) as started:
+        # 3 calls for plans, 1 for a draft: two members of the team are not asked
+        result = await answer(started, budget=Budget(usd=0.0, tokens=10_000, calls=4, seconds=20.0))
+        unasked = {agent for agent, reason in result.lost.items() if reason.startswith("not asked for a draft")}
+        graded = [decode_outcome(raw) for raw in await started.stores.outcomes.replay()]
+    assert len(unasked) >= 2
+    assert not unasked & {outcome.agent for outcome in graded if outcome.grade == 0.0}
+
+
+async def test_what_a_refusal_cost_is_in_the_bill(tmp_path: Path):
+    class Failing(Script):
+        async def draft(self, request):
+            return Answer(body=Refused(kind="model", reason="unusable"), spend=Spend(calls=1, tokens_out=7))
+
+    async with federation(tmp_path, [scripted("a", Failing())], FOA_REVISIONS_MAX=0) as started:
+        result = await answer(started)
+    # one proposal at 15 tokens in and out, two drafts that failed at 7
+    assert (result.bill.calls, result.bill.tokens) == (3, 29)
+
+
+async def test_agents_are_told_when_a_job_runs_out_of_time(tmp_path: Path):
+    forgotten = asyncio.Event()
+
+    class Waiting(Script):
+        async def forget(self, job):
+            forgotten.set()
+
+    async with federation(tmp_path, [scripted("a", Waiting(hold=asyncio.Event()))]) as started:
+        await answer(started, budget=Budget(usd=0.0, tokens=10_000, calls=100, seconds=0.5))
+        await forgotten.wait()
 
 
 async def test_a_deadline_ends_the_job_with_what_is_there(tmp_path: Path):

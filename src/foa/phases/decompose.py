@@ -58,16 +58,18 @@ async def gather_proposals(
     async def ask(candidate: Candidate) -> None:
         agent = AgentId(candidate.agent)
         try:
-            async with calls.ask(job, agent, request, key=f"{job.id}/{key}", seconds=seconds) as answered:
-                if not isinstance(answered.body, Proposed):
-                    raise AgentLost(agent, "answered a request for a proposal with something else")
+            asking = calls.ask(job, agent, request, expects=Proposed, key=f"{job.id}/{key}", seconds=seconds)
+            async with asking as answered:
                 spends[agent] = answered.spend
                 kept[agent] = Kept(agent=agent, weight=candidate.factors.reputation, proposal=answered.body.proposal)
                 _tell(job, agent, answered.body)
-        except (AgentLost, AgentRefused) as loss:
-            job.lose(agent, loss.reason)
+        except AgentLost as loss:
+            job.lose(agent, loss.reason, asked=loss.asked)
+        except AgentRefused as refusal:
+            spends[agent] = refusal.spend
+            job.lose(agent, refusal.reason)
         except BudgetExceeded as short:
-            job.lose(agent, f"not asked for a plan: {short}")
+            job.lose(agent, f"not asked for a plan: {short}", asked=False)
 
     async with asyncio.TaskGroup() as group:
         for candidate in proposers:

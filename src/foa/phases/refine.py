@@ -226,9 +226,9 @@ async def _join(job: Job, calls: Calls, cluster: Cluster, budget: Budget, second
             budget=budget,
         )
         try:
-            async with calls.ask(job, agent, request, key=f"{cluster.id}/join", seconds=wait, paid=True) as answered:
-                if isinstance(answered.body, Joined):
-                    there[agent] = answered.body.so_far
+            key = f"{cluster.id}/join"
+            async with calls.ask(job, agent, request, expects=Joined, key=key, seconds=wait, paid=True) as answered:
+                there[agent] = answered.body.so_far
         except (AgentLost, AgentRefused) as loss:
             job.lose(agent, loss.reason, subtask=subtask.id)
 

@@ -70,6 +70,7 @@ class AgentLost(Event, frozen=True, kw_only=True, tag="lost"):
     subtask: str
     agent: str
     reason: str
+    asked: bool = True  #: False: no request reached it
 
 
 class Clustered(Event, frozen=True, kw_only=True, tag="clustered"):
