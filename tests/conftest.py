@@ -1,0 +1,23 @@
+"""What tests need that a base installation does not have: said at the end of every run, never silently left out."""
+
+from importlib.util import find_spec
+
+import pytest
+
+#: Tests that import Flower or torch. `.ci/run` installs the extra, so there they all run.
+NEED_FL = [
+    "chaos/test_fl_kills.py",
+    "contract/test_fl_grids.py",
+    "unit/test_fl_project.py",
+    "unit/test_fl_training.py",
+]
+_HAS_FL = find_spec("flwr") is not None and find_spec("torch") is not None
+
+collect_ignore = [] if _HAS_FL else NEED_FL
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the files that were not run, and how to run them."""
+    if not _HAS_FL:
+        files = ", ".join(NEED_FL)
+        terminalreporter.write_line(f"not run, federated learning is not installed (scripts/environment fl): {files}")
