@@ -14,6 +14,7 @@ async def test_a_job_has_the_same_plan_on_every_broker(tmp_path: Path, kind: str
     async with brokered(tmp_path, kind) as world:
         await world.start_agents("alpha", "beta")
         await world.start_orchestrator()
+        world.mind.edges = [[0, 1]]
         result = await result_of(world.ask())
     assert result["status"] == "done"
     assert shape(result) == (SUBTASKS, [("s1", "s2")])
@@ -29,7 +30,7 @@ async def test_a_killed_agent_is_named_and_not_waited_for(tmp_path: Path, kind: 
         await world.start_orchestrator()
         world.mind.hold("draft")
         asking = world.ask()
-        await world.mind.busy("draft", 2)
+        await world.mind.busy("draft", 4)
         await world.agents["beta"].kill()
         world.mind.release()
         result = await result_of(asking)
@@ -37,3 +38,19 @@ async def test_a_killed_agent_is_named_and_not_waited_for(tmp_path: Path, kind: 
     assert "left" in result["lost"]["beta"]
     assert "left" in result["reports"][0]["lost"]["beta"]
     assert {report["by"] for report in result["reports"]} == {"alpha"}
+
+
+async def test_an_agent_killed_in_the_rounds_costs_its_voice_and_one_deadline(tmp_path: Path) -> None:
+    async with brokered(tmp_path, FOA_ROUND_SECONDS="3") as world:
+        await world.start_agents("alpha", "beta", "gamma")
+        await world.start_orchestrator()
+        world.mind.hold("revise")
+        asking = world.ask()
+        await world.mind.busy("revise", 6)
+        await world.agents["beta"].kill()
+        world.mind.release()
+        result = await result_of(asking)
+    assert result["status"] == "done"
+    assert "fell silent in the rounds" in result["lost"]["beta"]
+    assert {report["by"] for report in result["reports"]} <= {"alpha", "gamma"}
+    assert result["fallbacks"] == []

@@ -178,7 +178,9 @@ async def _hold(job: Job, calls: Calls, transport: Transport, cluster: Cluster, 
             cluster.take_up(agent, so_far)
         if (ended := _ended_before(cluster, begun)) is not None:
             return ended
-        # rounds that have begun take nobody in: a member that lost its own to a restart has no voice any more
+        if begun:  # rounds that have begun take nobody in: a member that lost its own to a restart has no voice any more
+            for agent in there.keys() - begun.keys():
+                job.lose(agent, f"came back after the rounds of {cluster.id} had begun", subtask=cluster.subtask.id)
         begin = Begin(cluster=cluster.id, members=tuple(sorted(begun or there)))
         await transport.publish(Publication(topic=channel, payload=encode(begin)))
         try:
