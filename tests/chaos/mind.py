@@ -33,6 +33,7 @@ class Mind:
         self._peer = peer
         self.calls: Counter[tuple[str, str, str]] = Counter()  #: (kind, agent, subtask) → model calls
         self.heard = asyncio.Event()
+        self.edges: list[list[int]] = []  #: of the plans it proposes; without any, no answer becomes evidence for another
         self._gates: dict[str, asyncio.Event] = {}
 
     def hold(self, *kinds: str) -> None:
@@ -70,7 +71,7 @@ class Mind:
         self.calls[kind, who, about] += 1
         self.heard.set()
         if kind == "propose":
-            return says(json.dumps({"subtasks": SUBTASKS, "edges": [[0, 1]]}))
+            return says(json.dumps({"subtasks": SUBTASKS, "edges": self.edges}))
         if kind == "revise":
             return says(json.dumps({"critique": f"{who} sees no source", "answer": WORDS[who]}))
         if kind == "draft":

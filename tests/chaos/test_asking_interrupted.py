@@ -60,7 +60,7 @@ async def test_a_question_that_is_interrupted_is_cancelled_and_leaves_nothing_be
     async with world(tmp_path) as made:
         made.mind.hold("draft")
         asking = ask(made)
-        await made.mind.busy("draft", 2)
+        await made.mind.busy("draft", 4)
         started = children(asking.pid)
         asking.send(number)
         result = await result_of(asking, exit_code=10)
@@ -76,7 +76,7 @@ async def test_a_killed_question_takes_its_broker_along_and_its_job_is_ended_by_
     async with world(tmp_path) as made:
         made.mind.hold("draft")
         asking = ask(made)
-        await made.mind.busy("draft", 2)
+        await made.mind.busy("draft", 4)
         started = children(asking.pid)
         await asking.kill()
         await until(lambda: not alive(started), "the end of its broker")
@@ -95,7 +95,7 @@ async def test_two_questions_at_once_do_not_disturb_each_other(tmp_path: Path) -
     async with world(tmp_path) as made, asyncio.TaskGroup() as group:
         made.mind.hold("draft")
         both = [ask(made) for _ in range(2)]
-        await made.mind.busy("draft", 4)
+        await made.mind.busy("draft", 8)
         assert {row["status"] for row in await listed(made)} == {"running"}
         made.mind.release()
         asked = [group.create_task(result_of(one), name=f"ask {one.pid}") for one in both]
@@ -119,7 +119,7 @@ async def test_a_journal_that_cannot_grow_ends_the_question_with_exit_code_11(tm
     async with world(tmp_path) as made:
         made.mind.hold("draft")
         asking = ask(made)
-        await made.mind.busy("draft", 2)
+        await made.mind.busy("draft", 4)
         # as on a full disk: from here on no file of this process may get longer
         resource.prlimit(asking.pid, resource.RLIMIT_FSIZE, (8_000, 8_000))
         made.mind.release()

@@ -18,7 +18,7 @@ async def test_a_killed_broker_forgets_nothing(tmp_path: Path, kind: str) -> Non
         await made.start_orchestrator()
         made.mind.hold(kind)
         asking = made.ask()
-        await made.mind.busy(kind, 2)
+        await made.mind.busy(kind, 4)
         await broker.kill()
         made.mind.release()
         await until(lambda: made.mind.working == 0, "the end of the agents' thoughts")
@@ -36,7 +36,7 @@ async def test_a_link_that_is_cut_for_two_seconds_costs_no_work(tmp_path: Path, 
         await made.start_orchestrator()
         made.mind.hold(kind)
         asking = made.ask()
-        await made.mind.busy(kind, 2)
+        await made.mind.busy(kind, 4)
         await made.link.cut()
         made.mind.release()
         await asyncio.sleep(2)  # what is tested: a link that is away for this long

@@ -7,7 +7,7 @@ from tests.chaos.processes import until
 from tests.chaos.world import World, brokered, result_of
 
 #: What the model is asked for when Agent-0 is killed, and how many such questions are under way then.
-POINTS = {"propose": 2, "draft": 2, "revise": 2, "synthesise": 1}
+POINTS = {"propose": 2, "draft": 4, "revise": 4, "synthesise": 1}
 
 
 async def killed_and_restarted(world: World, kind: str, *, while_away: bool) -> dict:
