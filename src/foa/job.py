@@ -8,13 +8,15 @@ once("route", Routed, run)  ──►  saved already?  ── yes ──► the 
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from foa.errors import BadMessage, FabricError
+from foa.errors import BadMessage, FabricError, PublishRefused
+from foa.messages import MAX_PAYLOAD_BYTES
 from foa.policy.account import Account
 from foa.ports import Clock, Journal, Transport
 from foa.values.budget import Spend
@@ -31,6 +33,7 @@ T = TypeVar("T")
 
 #: How long a cancelled job waits for the save of a paid result, seconds.
 SAVE_SECONDS = 5.0
+MAX_EVENTS_WAITING = 10_000  #: of one job
 #: What each agent was paid for one step.
 Spends = Mapping[str, Spend]
 
@@ -131,31 +134,45 @@ class EventLog:
         self._transport = transport
         self._topic = topic
         self._job = job
-        self._queue: asyncio.Queue[AnyEvent | None] = asyncio.Queue(maxsize=10_000)
+        self._waiting: deque[AnyEvent] = deque()
+        self._news = asyncio.Event()
+        self._closed = False
 
     def tell(self, event: AnyEvent) -> None:
-        """Put an event in line. An event too many is dropped and logged: progress must not stop work."""
-        try:
-            self._queue.put_nowait(event)
-        except asyncio.QueueFull:
-            log.warning("event dropped: 10,000 are waiting", extra={"job": self._job})
+        """Put an event in line. One too many, or told after `close`, is dropped and logged: progress must not stop work."""
+        if self._closed or len(self._waiting) >= MAX_EVENTS_WAITING:
+            log.warning("event dropped: closed, or %d are waiting", MAX_EVENTS_WAITING, extra={"job": self._job})
+            return
+        self._waiting.append(event)
+        self._news.set()
 
     def close(self) -> None:
         """No more events; `run` ends when those in line are written."""
-        self._queue.put_nowait(None)
+        self._closed = True
+        self._news.set()
 
     async def run(self) -> None:
         """Write events as they come, until `close`."""
-        open_ended = True
-        while open_ended:
-            waiting = [await self._queue.get()]
-            while not self._queue.empty():
-                waiting.append(self._queue.get_nowait())
-            open_ended = waiting[-1] is not None
-            payloads = [msgspec.json.encode(event) for event in waiting if event is not None]
-            await self._journal.note(self._job, *payloads)
+        while self._waiting or not self._closed:
+            self._news.clear()
+            payloads = [
+                payload for event in self._waiting if len(payload := msgspec.json.encode(event)) <= MAX_PAYLOAD_BYTES
+            ]
+            if len(payloads) < len(self._waiting):
+                log.warning("event dropped: over %d bytes", MAX_PAYLOAD_BYTES, extra={"job": self._job})
+            self._waiting.clear()
+            if payloads:
+                await self._journal.note(self._job, *payloads)
             for payload in payloads:
-                await self._transport.publish(Publication(topic=self._topic, payload=payload, qos=0))
+                await self._publish(payload)
+            if not self._waiting and not self._closed:
+                await self._news.wait()
+
+    async def _publish(self, payload: bytes) -> None:
+        try:
+            await self._transport.publish(Publication(topic=self._topic, payload=payload, qos=0))
+        except PublishRefused as refusal:
+            log.warning("event not published, the journal has it: %s", refusal, extra={"job": self._job})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
