@@ -24,9 +24,9 @@ def authors_texts() -> list[str]:
 def profiles(count: int, *, seed: int = 1) -> Iterator[str]:
     """Give `count` texts: the real ones first, then a sentence of one with sentences of another."""
     texts = authors_texts()
-    yield from texts[:count]
     sentences = [[part for part in _SENTENCE.split(text) if len(part) > 10] or [text] for text in texts]
     rng = np.random.default_rng(seed)
+    yield from texts[:count]
     for _ in range(count - len(texts)):
         first, second = rng.integers(0, len(sentences), 2)
         one = sentences[first][rng.integers(0, len(sentences[first]))]

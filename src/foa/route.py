@@ -213,8 +213,7 @@ class Router:
 
     async def _refused(self, asked: IndexQuery, hits: Sequence[Hit], skills: Sequence[str]) -> dict[AgentId, str]:
         """Tell why those that are near, and would have been found without the gate, may not."""
-        open_to_all = self.registry.roster.answering(asked.kind) == len(self.registry)
-        if not asked.policies and not asked.bloom and open_to_all:
+        if not asked.bloom and self.registry.roster.all_may(asked.policies, asked.kind):
             return {}
         near = await self.registry.search(IndexQuery(vector=asked.vector, k=self.rules.explained))
         found = {hit.agent for hit in hits}

@@ -6,6 +6,7 @@ A point is one vector of one agent; its payload repeats what filters ask for. Po
 
 import hashlib
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,10 +48,14 @@ class Row:
     labels: tuple[str, ...]  #: of what filters ask for: `p:gdpr`, `k:draft`, `b:17`
 
 
+#: A million agents share these strings instead of holding their own.
+_POSITIONS = [f"b:{position}" for position in range(1_024)]
+
+
 def labels(policies: Iterable[str], bloom: Iterable[int], kinds: Iterable[str]) -> tuple[str, ...]:
     """Give the labels under which matches are counted."""
     named = (*(f"p:{policy}" for policy in sorted(policies)), *(f"k:{kind}" for kind in sorted(set(kinds))))
-    return (*named, *(f"b:{position}" for position in bloom))
+    return (*(sys.intern(name) for name in named), *(_POSITIONS[position] for position in bloom))
 
 
 def point_id(agent: AgentId, i: int) -> int:

@@ -128,11 +128,14 @@ async def _take(
 
 
 async def _hear(registry: Registry, agent: AgentId, payload: bytes) -> None:
+    if not payload:  # a retained last will was taken back
+        return
     try:
         gone = decode_gone(payload)
-        for one in gone:
-            await registry.lost(one)
-        if not gone:
+        for one in () if gone.online else map(AgentId, gone.agents):
+            if not registry.outlived(one, gone.since):
+                await registry.lost(one)
+        if gone.online or not (gone.agents or registry.outlived(agent, gone.since)):
             await registry.hear_vitals(agent, payload)
     except BadMessage as error:
         log.info("vitals refused", extra={"event": "vitals_refused", "agent": agent, "reason": str(error)[:200]})

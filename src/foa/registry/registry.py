@@ -193,6 +193,16 @@ class Registry:
         if agent in self.roster:
             await self._take_vitals(agent, replace(self.vitals(agent), online=False))
 
+    def outlived(self, agent: AgentId, since: float | None) -> bool:
+        """Whether an agent was announced after a connection had begun: that one's last will does not concern it any more.
+
+        Args:
+            agent: whose card.
+            since: when the connection began, seconds since the epoch; None: nobody said.
+        """
+        entry = self.roster.entry(agent)
+        return since is not None and entry is not None and entry.issued_at > since
+
     async def _take_vitals(self, agent: AgentId, vitals: Vitals) -> None:
         _remember(self._vitals, agent, vitals, self.limits.agents)
         if agent not in self.roster:

@@ -4,7 +4,7 @@ A slot is a row; a slot that is given back is used again.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
@@ -50,6 +50,7 @@ class Roster:
         self._entries: dict[AgentId, Entry] = {}
         self._free: list[int] = []
         self._kinds: Counter[str] = Counter()
+        self._cleared: Counter[str] = Counter()
         self._interned: dict[object, object] = {}
         self._specs = np.zeros((_FIRST_ROWS, dimension), np.float16)
         self._blooms = np.zeros((_FIRST_ROWS, 128), np.uint8)
@@ -73,8 +74,10 @@ class Roster:
     def put(self, vcv: Vcv, spec: Vector) -> None:
         """Admit or replace. `spec` is e, or zeros where it is of another embedder."""
         held = self._entries.get(vcv.agent_id)
-        self._kinds.subtract(set(held.kinds) if held else ())
+        if held is not None:
+            self._uncount(held)
         self._kinds.update(set(vcv.kinds))
+        self._cleared.update(vcv.p)
         slot = held.slot if held else self._new_slot()
         self._specs[slot] = spec
         self._blooms[slot] = np.frombuffer(vcv.s, np.uint8)
@@ -95,7 +98,7 @@ class Roster:
         entry = self._entries.pop(agent, None)
         if entry is not None:
             self._free.append(entry.slot)
-            self._kinds.subtract(set(entry.kinds))
+            self._uncount(entry)
         return entry
 
     def set_vitals(self, agent: AgentId, vitals: Vitals) -> None:
@@ -111,9 +114,14 @@ class Roster:
         offers[:, 1] = np.fmax(offers[:, 1], vitals[:, 2])
         return Facts(offers=offers, load=vitals[:, 0], specs=self._specs[slots].astype(np.float32), online=vitals[:, 3] > 0)
 
-    def answering(self, kind: str) -> int:
-        """How many agents answer this kind of request; all of them where none is named."""
-        return self._kinds[kind] if kind else len(self._entries)
+    def all_may(self, policies: Collection[str], kind: str) -> bool:
+        """Tell whether every agent is cleared for these labels and answers this kind of request (empty: any)."""
+        every = len(self._entries)
+        return (not kind or self._kinds[kind] == every) and all(self._cleared[policy] == every for policy in policies)
+
+    def _uncount(self, entry: Entry) -> None:
+        self._kinds.subtract(set(entry.kinds))
+        self._cleared.subtract(entry.policies)
 
     def bloom(self, agent: AgentId) -> bytes:
         """The Bloom filter of an admitted agent."""

@@ -1,11 +1,15 @@
-"""The wire form of vitals, `foa.vitals/1`: plain JSON, unsigned, never retained. An MQTT last will says `GONE`."""
+"""The wire form of vitals, `foa.vitals/1`: plain JSON, unsigned, not retained.
+
+An MQTT last will says `GONE`. It is retained, so that an orchestrator that starts later does not wait for the dead, and says
+since when its connection was there.
+"""
 
 from typing import Annotated, Literal
 
 import msgspec
 
 from foa.errors import BadMessage
-from foa.values.ids import AgentId, WireId
+from foa.values.ids import WireId
 from foa.values.resources import Quantity
 from foa.values.vcv import Vitals
 
@@ -74,16 +78,21 @@ def decode_vitals(payload: bytes) -> Vitals:
     )
 
 
-class _Gone(msgspec.Struct, frozen=True, kw_only=True):
-    online: bool = True
-    agents: Annotated[tuple[WireId, ...], msgspec.Meta(max_length=4_096)] = ()
+class Gone(msgspec.Struct, frozen=True, kw_only=True):
+    """A last will, as far as it can be told from vitals."""
+
+    online: bool = True  #: True: these are vitals
+    agents: Annotated[tuple[WireId, ...], msgspec.Meta(max_length=4_096)] = ()  #: empty: the agent of the topic
+    since: Annotated[float, msgspec.Meta(ge=0.0, le=1e12)] | None = (
+        None  #: when its connection began, seconds since the epoch
+    )
 
 
-_gone = msgspec.json.Decoder(_Gone)
+_gone = msgspec.json.Decoder(Gone)
 
 
-def decode_gone(payload: bytes) -> tuple[AgentId, ...]:
-    """Give the agents that a host's last will names; empty for the vitals of one agent.
+def decode_gone(payload: bytes) -> Gone:
+    """Read a last will.
 
     Raises:
         BadMessage: too long, not JSON, or something that is no id.
@@ -91,10 +100,9 @@ def decode_gone(payload: bytes) -> tuple[AgentId, ...]:
     if len(payload) > MAX_VITALS_BYTES:
         raise BadMessage(f"vitals of {len(payload):,} bytes are over the limit of {MAX_VITALS_BYTES:,}")
     try:
-        wire = _gone.decode(payload)
+        return _gone.decode(payload)
     except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
         raise BadMessage(f"not usable vitals: {error}") from error
-    return () if wire.online else tuple(AgentId(agent) for agent in wire.agents)
 
 
 #: What an agent's last will says.
