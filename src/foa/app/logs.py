@@ -27,10 +27,15 @@ def configure_logs(level: Literal["debug", "info", "warning", "error"]) -> None:
     """Write what is at least this severe to stderr; other libraries are heard from `warning` on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter())
+    handler.addFilter(_ours_or_loud)  # some libraries set a level of their own
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("foa").setLevel(level.upper())
+
+
+def _ours_or_loud(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING or record.name.split(".")[0] == "foa"
 
 
 def _field(value: object) -> str:
