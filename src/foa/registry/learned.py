@@ -1,6 +1,6 @@
 """What agents have proved to be good at: their graded requests, remembered as vectors and words.
 
-    outcome ──► memory of the agent (newest 64) ──► prototype and words for the index: found again for the like
+    outcome ──► memory of the agent (newest 128) ──► prototype and words for the index: found again for the like
                                                 └─► closeness at scoring: kernel density of good and of bad requests near
 
 Bounded by agent and in all, decays with time, replayable: the same outcomes in the same order give the same memory.
@@ -21,9 +21,9 @@ from foa.values.vcv import Vector
 class LearningRules:
     """How graded requests become capability."""
 
-    requests: int = 64  #: remembered for each agent, the newest
-    agents: int = 10_000  #: agents with a memory, the latest to be graded
-    texts: int = 24  #: of the well done, newest first, that the index learns words from
+    requests: int = 128  #: remembered for each agent, the newest
+    agents: int = 5_000  #: agents with a memory, the latest to be graded
+    texts: int = 64  #: of the well done, newest first, that the index learns words from
     text_characters: int = 300  #: of each
     good: float = 0.6  #: grade from which a request counts as well done for prototype and words
     sharpness: float = 15.0  #: of the kernel exp(−t (1 − cosine))

@@ -36,7 +36,7 @@ class ScoreRules:
     beta: float = 1.0  #: how steeply f falls with the gap
     unstated: float = 0.25  #: gap of a quantity that is needed and not stated
     load_weight: float = 0.5  #: gap of a fully loaded agent
-    lexical: float = 0.03  #: κ, what one point of BM25 convinces
+    lexical: float = 0.04  #: κ, what one point of BM25 convinces
 
 
 def typical_usd(resources: Resources) -> float:
