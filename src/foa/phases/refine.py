@@ -152,7 +152,7 @@ async def refine(
     seconds = min(job.parameters.refine_timeout, job.seconds_left)
     try:
         budget = job.account.share(parts, seconds=seconds)
-        held = {agent: job.account.reserve(budget) for agent in drafts}
+        held = job.account.reserve_each(budget, drafts)
     except BudgetExceeded as short:
         job.fell_back(f"cluster {cluster} does not refine, its best draft stands: {short}")
         return Done(value=at_work.ended())

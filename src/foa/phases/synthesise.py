@@ -7,9 +7,10 @@ node by node: rebase keeps what agrees and resolves conflicts, merge summarises.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
-from foa.errors import ModelReplyInvalid, ModelUnreachable
+from foa.errors import BudgetExceeded, ModelReplyInvalid, ModelUnreachable
 from foa.job import Done, Job
 from foa.plan.validate import predecessors, sinks, topological
 from foa.ports import Model, ModelRequest
@@ -21,6 +22,9 @@ from foa.values.result import Report
 
 ORCHESTRATOR = "agent-0"  #: the name under which Agent-0's own model calls are billed
 _INPUT_CHARACTERS = 6_000
+_OUTPUT_TOKENS = 400
+_CALLS = 4  #: of one question, repeats included
+_CHARACTERS_PER_TOKEN = 4  #: a guess, on the safe side for most languages
 _INSTRUCTIONS: Mapping[Literal["rebase", "merge"], str] = {
     "rebase": (
         "You combine partial answers into one. Keep what they agree on. Where they contradict each other, keep the better "
@@ -81,14 +85,9 @@ async def _by_model(
         parts = [part for part in dict.fromkeys(parts) if part]
         if len(parts) < 2:
             return "".join(parts)
-        try:
-            reply = await model.ask(_request(job, parts, mode))
-        except (ModelUnreachable, ModelReplyInvalid) as error:
-            spend += getattr(error, "spend", Spend())
-            job.fell_back(f"synthesis by {mode} failed, the parts are joined instead: {error}")
-            return "\n\n".join(parts)
-        spend += reply.spend
-        return reply.text.strip() or "\n\n".join(parts)
+        text, used = await _ask(job, parts, model, mode)
+        spend += used
+        return text or "\n\n".join(parts)
 
     for node in topological(plan):
         own = reports[node].answer if node in reports else ""
@@ -97,12 +96,45 @@ async def _by_model(
     return Done(value=final, spends={ORCHESTRATOR: spend})
 
 
+async def _ask(job: Job, parts: Sequence[str], model: Model, mode: Literal["rebase", "merge"]) -> tuple[str, Spend]:
+    """What the model makes of the parts, "" where it cannot or nothing is left to pay it, and what it is charged."""
+    try:
+        request = _request(job, parts, mode)
+        held = job.account.reserve(replace(job.account.free, usd=0.0))  # nobody else spends any more
+    except BudgetExceeded as short:
+        job.fell_back(f"no synthesis by {mode}, the parts are joined instead: {short}")
+        return "", Spend()
+    text, used = "", Spend()
+    try:
+        reply = await model.ask(request)
+        text, used = reply.text.strip(), reply.spend
+    except (ModelUnreachable, ModelReplyInvalid) as error:
+        used = error.spend if isinstance(error, ModelReplyInvalid) else used
+        job.fell_back(f"synthesis by {mode} failed, the parts are joined instead: {error}")
+    finally:
+        settled = job.account.settle(held, used)
+    if settled.over:
+        job.fell_back(f"synthesis by {mode} used more than was left: {settled.over}; the rest is not billed")
+    return text, settled.charged
+
+
 def _request(job: Job, parts: Sequence[str], mode: Literal["rebase", "merge"]) -> ModelRequest:
+    """The question, within what is left of the job's budget.
+
+    Raises:
+        BudgetExceeded: no call, no time, or no token beyond the question's own.
+    """
     room = _INPUT_CHARACTERS // len(parts)
     shown = "\n\n".join(f"<part {i}>\n{part[:room]}\n</part {i}>" for i, part in enumerate(parts, start=1))
+    prompt = f"Task: {job.task.text[:2_000]}\n\n{shown}\n\nOne answer:"
+    free = job.account.free
+    tokens = free.tokens - (len(prompt) + len(_INSTRUCTIONS[mode])) // _CHARACTERS_PER_TOKEN
+    if free.calls < 1 or tokens < 1 or job.seconds_left <= 0:
+        raise BudgetExceeded(f"{free.calls} calls, {free.tokens} tokens and {job.seconds_left:.0f} s are left")
     return ModelRequest(
         instructions=_INSTRUCTIONS[mode],
-        prompt=f"Task: {job.task.text[:2_000]}\n\n{shown}\n\nOne answer:",
-        max_tokens=400,
-        seconds=min(job.parameters.synth_seconds, max(1.0, job.seconds_left)),
+        prompt=prompt,
+        max_tokens=min(_OUTPUT_TOKENS, tokens),
+        calls=min(_CALLS, free.calls),
+        seconds=min(job.parameters.synth_seconds, job.seconds_left),
     )

@@ -3,10 +3,14 @@
 limit = spent + held + free, always; nothing is ever below 0
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from foa.errors import BudgetExceeded
 from foa.values.budget import Budget, Spend
+
+K = TypeVar("K")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -81,6 +85,22 @@ class Account:
             raise BudgetExceeded(f"the budget does not pay for it: {', '.join(short)} left")
         held = Reservation(budget=budget)
         self._held.append(held)
+        return held
+
+    def reserve_each(self, budget: Budget, names: Iterable[K]) -> dict[K, Reservation]:
+        """Hold this much for each of several, or for none of them.
+
+        Raises:
+            BudgetExceeded: less than all of it is free; nothing is held.
+        """
+        held: dict[K, Reservation] = {}
+        try:
+            for name in names:
+                held[name] = self.reserve(budget)
+        except BudgetExceeded:
+            for reservation in held.values():
+                self.settle(reservation, Spend())
+            raise
         return held
 
     def settle(self, reservation: Reservation, spend: Spend) -> Settlement:
