@@ -54,3 +54,19 @@ async def test_an_agent_killed_in_the_rounds_costs_its_voice_and_one_deadline(tm
     assert "fell silent in the rounds" in result["lost"]["beta"]
     assert {report["by"] for report in result["reports"]} <= {"alpha", "gamma"}
     assert result["fallbacks"] == []
+
+
+@pytest.mark.parametrize("kind", BROKERS)
+async def test_an_orchestrator_that_starts_later_knows_the_dead_from_those_that_came_back(tmp_path: Path, kind: str) -> None:
+    async with brokered(tmp_path, kind, FOA_AWAY_SECONDS="0") as world:
+        await world.start_agents("alpha", "beta")
+        await world.agents["beta"].kill()
+        await world.start_orchestrator()
+        without = await result_of(world.ask())
+        asked = {agent for _, agent, _ in world.mind.calls}
+        await world.start_agents("beta")
+        again = await result_of(world.ask())
+    assert without["status"] == again["status"] == "done"
+    assert asked == {"alpha"}
+    assert without["lost"] == again["lost"] == {}
+    assert [cluster["members"] for cluster in again["clusters"]] == [["alpha", "beta"]] * 2

@@ -2,26 +2,27 @@
 
 capabilities/updates/{agent}   card, retained; empty: it left
 capabilities/vitals/{agent}    load, queue; online = false: gone
-capabilities/vitals/{host}     the last will of a connection: every agent in `agents` is gone
+capabilities/vitals/{host}     the last will of a connection, retained: every agent in `agents` is gone, unless it was
+                               announced again after `since`
 """
 
-import re
 from collections.abc import Sequence
-from typing import Annotated
 
 import msgspec
 
 from foa.agents.profile import AgentProfile
+from foa.errors import BadMessage
 from foa.ports import Embedder
 from foa.registry.card import build_vcv, encode_card
 from foa.registry.keys import SigningKey, public_key
-from foa.registry.vitals import GONE, MAX_VITALS_BYTES, encode_vitals
-from foa.values.ids import ID_PATTERN, AgentId
+from foa.registry.vitals import GONE, MAX_VITALS_BYTES, Gone, decode_gone, encode_vitals
+from foa.values.ids import AgentId, check_id
 from foa.values.publication import Publication
 from foa.values.topics import Topics
 from foa.values.vcv import Vitals
 
-_ID = re.compile(ID_PATTERN)
+#: How long the broker keeps a last will for orchestrators that start later.
+WILL_EXPIRY_SECONDS = 7 * 86_400
 
 
 async def card_publication(
@@ -64,33 +65,35 @@ def leaving(agent: AgentId, topics: Topics) -> tuple[Publication, Publication]:
     )
 
 
-def last_will(topics: Topics, host: str, agents: Sequence[AgentId]) -> Publication:
+def last_will(topics: Topics, host: str, agents: Sequence[AgentId], *, since: float | None = None) -> Publication:
     """Make the last will of a connection that carries these agents: vitals of the host that say they are gone.
 
     An agent with a connection of its own gives its own id as the host: then the topic alone says who left. MQTT gives a
     connection one will, so a host of many names them in the payload, as many as vitals may hold (about 150); of the others
-    the silence of their vitals tells.
+    the silence of their vitals tells. It is retained: the cards of the dead are, too.
 
     Args:
         topics: topic names.
         host: id of the host, or of its only agent.
         agents: who is on the connection.
+        since: when it began, as in the cards that it carries, seconds since the epoch.
     """
-    payload = GONE
+    base = msgspec.json.decode(GONE, type=dict[str, object]) | ({} if since is None else {"since": since})
+    payload = msgspec.json.encode(base)
     if list(agents) != [host]:
-        base = msgspec.json.decode(GONE, type=dict[str, object])
         named = list(agents)
         while named:
             payload = msgspec.json.encode({**base, "agents": named})
             if len(payload) <= MAX_VITALS_BYTES:
                 break
             named = named[: len(named) * 9 // 10]
-    return Publication(topic=topics.vitals(host), payload=payload, qos=1)
+    expiry = WILL_EXPIRY_SECONDS
+    return Publication(topic=topics.vitals(AgentId(host)), payload=payload, retain=True, message_expiry_interval=expiry)
 
 
-class _Gone(msgspec.Struct, frozen=True):
-    online: bool = True
-    agents: Annotated[tuple[str, ...], msgspec.Meta(max_length=4_096)] = ()
+def take_back(topics: Topics, host: str) -> Publication:
+    """Take back a retained last will of a host that was only cut off."""
+    return Publication(topic=topics.vitals(AgentId(host)), payload=b"", retain=True)
 
 
 def gone_agents(publication: Publication, topics: Topics) -> tuple[AgentId, ...]:
@@ -98,11 +101,26 @@ def gone_agents(publication: Publication, topics: Topics) -> tuple[AgentId, ...]
 
     Empty when it says online, or nothing usable.
     """
-    if len(publication.payload) > MAX_VITALS_BYTES:
-        return ()
+    return () if (gone := _gone(publication)) is None else _named(gone, publication, topics)
+
+
+def gone_since(publication: Publication) -> float | None:
+    """Tell when the connection had begun that a last will speaks for, seconds since the epoch."""
+    return None if (gone := _gone(publication)) is None else gone.since
+
+
+def _gone(publication: Publication) -> Gone | None:
     try:
-        gone = msgspec.json.decode(publication.payload, type=_Gone)
-        named = gone.agents or (topics.id_of(publication.topic),)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+        gone = decode_gone(publication.payload)
+    except BadMessage:
+        return None
+    return None if gone.online else gone
+
+
+def _named(gone: Gone, publication: Publication, topics: Topics) -> tuple[AgentId, ...]:
+    if gone.agents:
+        return tuple(map(AgentId, gone.agents))
+    try:
+        return (AgentId(check_id(topics.id_of(publication.topic), what="agent")),)
+    except ValueError:
         return ()
-    return () if gone.online else tuple(AgentId(agent) for agent in named if _ID.match(agent))

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from logging import getLogger
 
-from foa.agents.announce import card_publication, gone_agents, leaving, vitals_publication
+from foa.agents.announce import card_publication, gone_agents, leaving, take_back, vitals_publication
 from foa.agents.brain import Agent
 from foa.agents.desk import Desk
 from foa.agents.seat import Seat
@@ -49,6 +49,7 @@ class AgentHost:
         drain_seconds: how long leaving waits for work at hand.
         host: id under which the last will of the connection is published; with it the host hears that it was called gone
             while it was only cut off, and says that it is not.
+        began: when the connection began, as its last will says, seconds since the epoch; the cards are dated so, too.
 
     Raises:
         BadInput: two agents have one id.
@@ -68,6 +69,7 @@ class AgentHost:
         vitals_seconds: float = 15.0,
         drain_seconds: float = 5.0,
         host: str = "",
+        began: float | None = None,
     ) -> None:
         twice = [agent for agent, count in Counter(one.profile.agent_id for one in agents).items() if count > 1]
         if twice:
@@ -83,6 +85,7 @@ class AgentHost:
         self._vitals_seconds = max(vitals_seconds, len(agents) / VITALS_PER_SECOND)
         self._drain_seconds = drain_seconds
         self._host = host
+        self._began = began
         self._told: dict[AgentId, tuple[Vitals, float]] = {}
         self._desk: Desk | None = None
 
@@ -146,6 +149,7 @@ class AgentHost:
 
     async def _announce(self) -> None:
         profiles = [seat.profile for seat in self._seats.values()]
+        issued_at = self._clock.now() if self._began is None else self._began
         versions = await self._versions.next({profile.agent_id: profile.digest() for profile in profiles})
         for profile in profiles:
             card = await card_publication(
@@ -153,7 +157,7 @@ class AgentHost:
                 version=versions[profile.agent_id],
                 embedder=self._embedder,
                 key=self._key,
-                issued_at=self._clock.now(),
+                issued_at=issued_at,
                 topics=self._topics,
             )
             await self._transport.publish(card)
@@ -177,6 +181,7 @@ class AgentHost:
         async for delivery in wills:
             await delivery.acknowledge()
             if gone_agents(delivery.publication, self._topics):
+                await self._transport.publish(take_back(self._topics, self._host))
                 for agent, seat in self._seats.items():
                     await self._tell(agent, seat.vitals())
 

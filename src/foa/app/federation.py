@@ -149,7 +149,8 @@ async def run_agents(
         return
     topics = Topics(settings.root)
     host = host or f"host-{secrets.token_hex(4)}"
-    will = last_will(topics, host, [AgentId(agent.profile.agent_id) for agent in agents])
+    began = clock.now()
+    will = last_will(topics, host, [AgentId(agent.profile.agent_id) for agent in agents], since=began)
     async with fabric.connect(host, will=will, away_seconds=settings.away_seconds) as transport:
         served = AgentHost(
             transport,
@@ -161,6 +162,7 @@ async def run_agents(
             key=host_key(settings.state_dir),
             versions=Versions(settings.state_dir / "versions.json"),
             host=host,
+            began=began,
         )
         async with served.serve() as running:
             yield running

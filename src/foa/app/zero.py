@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from foa.agent_zero import AgentZero
-from foa.agents.announce import gone_agents
+from foa.agents.announce import gone_agents, gone_since
 from foa.app.services import one_error, running
 from foa.app.settings import Settings
 from foa.app.stores import Stores
@@ -121,7 +121,10 @@ async def run_agent_zero(
                 async for delivery in inbox:
                     await delivery.acknowledge()
                     gone = gone_agents(delivery.publication, topics)
+                    since = gone_since(delivery.publication) if gone else None
                     for agent in gone:
+                        if registry.outlived(agent, since):
+                            continue
                         calls.agent_left(agent)
                         await registry.hear_vitals(agent, GONE)
                     if not gone:
