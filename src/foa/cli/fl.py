@@ -1,40 +1,14 @@
 """`foa fl run PATH`: train a federated-learning project; a row a round, and a report with plots at the end."""
 
-import asyncio
-import json
-import signal
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
-import msgspec
 import typer
 
-from foa.app.clock import SystemClock
-from foa.app.federated_job import record
-from foa.app.places import journal_file
-from foa.app.settings import Settings
-from foa.app.stores import open_stores
 from foa.cli import options
-from foa.cli.console import output, progress
-from foa.cli.failing import say
-from foa.errors import BadInput, FabricError
-from foa.fl.project import Project, SiteSpec
-from foa.fl.rounds import RoundRow
-from foa.ports import Model
-
-try:
-    from foa.app.models import open_model
-except ImportError:  # the extra `local` is not there: the rule decides
-    open_model = None
-try:
-    from foa.app.federated import AGENTIC, Asked, adjusted, run_project
-    from foa.app.federated_sites import serve_site
-    from foa.fl.report import epsilons, write_report
-    from foa.fl.training import Trained
-except ImportError as error:
-    raise BadInput(f"`foa fl` needs {error.name}: install the extra, `pip install 'foa[fl]'`") from error
+from foa.errors import BadInput
 
 _Folder = Annotated[Path, typer.Argument(metavar="PATH", help="Folder with FL.toml and a Flower app.")]
 
@@ -56,7 +30,7 @@ def run(
     folder: _Folder,
     clients: Annotated[int | None, typer.Option(min=1, max=10_000, help="For projects that make any number.")] = None,
     rounds: Annotated[int | None, typer.Option(min=1, max=100_000, help="Default: the project's.")] = None,
-    selector: Annotated[str, typer.Option(help="agentic, or one rule for all rounds.")] = AGENTIC,
+    selector: Annotated[str, typer.Option(help="agentic, or one rule for all rounds.")] = "agentic",
     privacy: Annotated[str, typer.Option(metavar="eps=E", help="Privacy budget of each site.")] = "",
     name: Annotated[str, typer.Option(help="Name of the run; the same name goes on where it ended.")] = "",
     report: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the report goes.")] = None,
@@ -67,28 +41,20 @@ def run(
     as_json: options.Json = False,
 ) -> None:
     """Train to the end."""
-    settings = options.settings_from({}, pairs)
-    asked = Asked(
+    _work().train(
         folder=folder,
-        run=name or _fresh_name(folder),
+        settings=options.settings_from({}, pairs),
         clients=clients,
         rounds=rounds,
         selector=selector,
-        epsilon=_epsilon(privacy),
+        privacy=privacy,
+        name=name,
+        report=report,
         broker=broker,
-        wait_seconds=wait,
+        wait=wait,
+        no_model=no_model,
+        as_json=as_json,
     )
-    trained = asyncio.run(_run(asked, settings, wants_model=selector == AGENTIC and not no_model))
-    where = write_report(
-        report or settings.state_dir / "fl" / asked.run / "report",
-        f"{folder.resolve().name}: {asked.run}",
-        trained.state.rows,
-        facts=_facts(asked, trained),
-    )
-    if as_json:
-        print(json.dumps({"run": asked.run, "report": str(where), "rounds": msgspec.to_builtins(trained.state.rows)}))
-    else:
-        _conclude(trained, where)
 
 
 def site(
@@ -103,110 +69,25 @@ def site(
 ) -> None:
     """Answer the server's messages until SIGINT or SIGTERM."""
     settings = options.settings_from({}, pairs)
-    asked = Asked(folder=folder, run=run, clients=clients, rounds=rounds, epsilon=_epsilon(privacy))
-    asyncio.run(_serve(asked, name, broker, settings))
+    _work().serve(
+        folder=folder,
+        settings=settings,
+        name=name,
+        run=run,
+        broker=broker,
+        clients=clients,
+        rounds=rounds,
+        privacy=privacy,
+    )
 
 
-async def _serve(asked: Asked, name: str, broker: str, settings: Settings) -> None:
-    stop = asyncio.Event()
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
-    async with asyncio.TaskGroup() as group:
-        going = group.create_task(
-            serve_site(
-                asked.folder,
-                name,
-                asked.run,
-                broker,
-                settings,
-                SystemClock(),
-                adjust=lambda project: adjusted(project, asked),
-                clients=asked.clients,
-                on_ready=lambda block: say(f"site ready: {block.agent}"),
-            ),
-            name=f"site[{name}]",
-        )
-        await stop.wait()
-        going.cancel()
+def _work() -> ModuleType:
+    """The part that needs Flower and torch.
 
-
-async def _run(asked: Asked, settings: Settings, *, wants_model: bool) -> Trained:
-    async with AsyncExitStack() as stack:
-        model: Model | None = None
-        if wants_model and open_model is None:
-            progress().print(
-                "no model is installed (`pip install 'foa[local]'`), the rule decides every round", style="yellow"
-            )
-        elif wants_model and open_model is not None:
-            try:
-                model = await stack.enter_async_context(open_model(settings))
-            except FabricError as error:
-                progress().print(f"no model, the rule decides every round: {error}", style="yellow")
-        clock = SystemClock()
-        trained = await run_project(asked, settings, clock, model, on_start=_begin(asked), on_round=_tell)
-        stores = await stack.enter_async_context(open_stores(journal_file(settings), clock))
-        text = f"train {asked.folder.resolve().name} by federated learning"
-        await record(stores.journal, asked.run, text, trained.state.rows, clock)
-        return trained
-
-
-def _begin(asked: Asked) -> Callable[[Project, Sequence[SiteSpec]], None]:
-    def tell(project: Project, sites: Sequence[SiteSpec]) -> None:
-        progress().print(f"run {asked.run}: {len(sites)} sites, {project.rounds} rounds, {asked.selector}")
-
-    return tell
-
-
-def _tell(row: RoundRow) -> None:
-    kinds = [client.kind for client in row.clients]
-    told = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("trained", "refused", "lost", "screened") if kind in kinds)
-    parts = [f"round {row.round:3}", f"{row.plan.selector} k={row.plan.k}", told]
-    if row.accuracy is not None and row.worst10 is not None:
-        parts.append(f"accuracy {row.accuracy:.3f}, worst tenth {row.worst10:.3f}")
-    if not row.taken:
-        parts.append("not taken")
-    who = row.model if row.model and row.verdict != "fallback" else "rule"
-    progress().print(" · ".join(parts) + f"  [dim]({who}: {row.plan.reason[:80]})[/dim]", highlight=False)
-    for client in row.clients:
-        if client.kind in ("refused", "screened"):
-            progress().print(f"          {client.client} {client.kind}: {client.reason[:120]}", style="yellow")
-
-
-def _epsilon(text: str) -> float | None:
-    if not text:
-        return None
-    key, _, value = text.partition("=")
+    Raises:
+        BadInput: the extra is not installed.
+    """
     try:
-        if key != "eps":
-            raise ValueError
-        return float(value)
-    except ValueError:
-        raise BadInput(f"--privacy {text}: write --privacy eps=4") from None
-
-
-def _fresh_name(folder: Path) -> str:
-    stem = "".join(letter if letter.isalnum() else "-" for letter in folder.resolve().name)[:40].strip("-") or "run"
-    return f"{stem}-{int(SystemClock().now())}"
-
-
-def _facts(asked: Asked, trained: Trained) -> dict[str, str]:
-    rows = trained.state.rows
-    models = sorted({row.model for row in rows if row.model and row.verdict != "fallback"})
-    fallbacks = sum(row.verdict == "fallback" and bool(row.model) for row in rows)
-    return {
-        "selector": asked.selector,
-        "rounds": f"{len(rows)}, this time from {trained.began_at_round}",
-        "decisions by": ", ".join(models) or "the rule",
-        "proposals replaced by the rule": str(fallbacks),
-        "tokens spent on decisions": f"{sum(row.tokens for row in rows):,}",
-        "paid": f"{sum(client.usd for row in rows for client in row.clients):.2f} US$",
-    }
-
-
-def _conclude(trained: Trained, where: Path) -> None:
-    last = trained.state.rows[-1]
-    if last.accuracy is not None and last.worst10 is not None:
-        output().print(f"accuracy {last.accuracy:.4f}, worst tenth of clients {last.worst10:.4f}")
-    for site, (spent, budget) in sorted(epsilons(trained.state.rows).items())[:20]:
-        output().print(f"{site}: ε at most {spent:g} of {budget:g}")
-    output().print(f"report: {where}")
+        return import_module("foa.cli.fl_work")
+    except ImportError as error:
+        raise BadInput(f"`foa fl` needs {error.name}: install the extra, `pip install 'foa[fl]'`") from error

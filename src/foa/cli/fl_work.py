@@ -1,0 +1,191 @@
+"""What `foa fl` does. Everything here needs the extra `fl`; the options are in `foa.cli.fl`, which does not."""
+
+import asyncio
+import json
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import msgspec
+
+from foa.app.clock import SystemClock
+from foa.app.federated import AGENTIC, Asked, adjusted, run_project
+from foa.app.federated_job import record
+from foa.app.federated_sites import serve_site
+from foa.app.places import journal_file
+from foa.app.settings import Settings
+from foa.app.stores import open_stores
+from foa.cli.console import output, progress
+from foa.cli.failing import say
+from foa.errors import BadInput, FabricError
+from foa.fl.project import Project, SiteSpec
+from foa.fl.report import epsilons, write_report
+from foa.fl.rounds import RoundRow
+from foa.fl.training import Trained
+from foa.ports import Model
+
+try:
+    from foa.app.models import open_model
+except ImportError:  # the extra `local` is not there: the rule decides
+    open_model = None
+
+
+def train(
+    *,
+    folder: Path,
+    settings: Settings,
+    clients: int | None,
+    rounds: int | None,
+    selector: str,
+    privacy: str,
+    name: str,
+    report: Path | None,
+    broker: str,
+    wait: float,
+    no_model: bool,
+    as_json: bool,
+) -> None:
+    """Train to the end, and write the report."""
+    asked = Asked(
+        folder=folder,
+        run=name or _fresh_name(folder),
+        clients=clients,
+        rounds=rounds,
+        selector=selector,
+        epsilon=_epsilon(privacy),
+        broker=broker,
+        wait_seconds=wait,
+    )
+    trained = asyncio.run(_run(asked, settings, wants_model=selector == AGENTIC and not no_model))
+    where = write_report(
+        report or settings.state_dir / "fl" / asked.run / "report",
+        f"{folder.resolve().name}: {asked.run}",
+        trained.state.rows,
+        facts=_facts(asked, trained),
+    )
+    if as_json:
+        print(json.dumps({"run": asked.run, "report": str(where), "rounds": msgspec.to_builtins(trained.state.rows)}))
+    else:
+        _conclude(trained, where)
+
+
+def serve(
+    *,
+    folder: Path,
+    settings: Settings,
+    name: str,
+    run: str,
+    broker: str,
+    clients: int | None,
+    rounds: int | None,
+    privacy: str,
+) -> None:
+    """Be one site until SIGINT or SIGTERM."""
+    asked = Asked(folder=folder, run=run, clients=clients, rounds=rounds, epsilon=_epsilon(privacy))
+    asyncio.run(_serve(asked, name, broker, settings))
+
+
+async def _serve(asked: Asked, name: str, broker: str, settings: Settings) -> None:
+    stop = asyncio.Event()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+    async with asyncio.TaskGroup() as group:
+        going = group.create_task(
+            serve_site(
+                asked.folder,
+                name,
+                asked.run,
+                broker,
+                settings,
+                SystemClock(),
+                adjust=lambda project: adjusted(project, asked),
+                clients=asked.clients,
+                on_ready=lambda block: say(f"site ready: {block.agent}"),
+            ),
+            name=f"site[{name}]",
+        )
+        await stop.wait()
+        going.cancel()
+
+
+async def _run(asked: Asked, settings: Settings, *, wants_model: bool) -> Trained:
+    async with AsyncExitStack() as stack:
+        model: Model | None = None
+        if wants_model and open_model is None:
+            progress().print(
+                "no model is installed (`pip install 'foa[local]'`), the rule decides every round", style="yellow"
+            )
+        elif wants_model and open_model is not None:
+            try:
+                model = await stack.enter_async_context(open_model(settings))
+            except FabricError as error:
+                progress().print(f"no model, the rule decides every round: {error}", style="yellow")
+        clock = SystemClock()
+        trained = await run_project(asked, settings, clock, model, on_start=_begin(asked), on_round=_tell)
+        stores = await stack.enter_async_context(open_stores(journal_file(settings), clock))
+        text = f"train {asked.folder.resolve().name} by federated learning"
+        await record(stores.journal, asked.run, text, trained.state.rows, clock)
+        return trained
+
+
+def _begin(asked: Asked) -> Callable[[Project, Sequence[SiteSpec]], None]:
+    def tell(project: Project, sites: Sequence[SiteSpec]) -> None:
+        progress().print(f"run {asked.run}: {len(sites)} sites, {project.rounds} rounds, {asked.selector}")
+
+    return tell
+
+
+def _tell(row: RoundRow) -> None:
+    kinds = [client.kind for client in row.clients]
+    told = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("trained", "refused", "lost", "screened") if kind in kinds)
+    parts = [f"round {row.round:3}", f"{row.plan.selector} k={row.plan.k}", told]
+    if row.accuracy is not None and row.worst10 is not None:
+        parts.append(f"accuracy {row.accuracy:.3f}, worst tenth {row.worst10:.3f}")
+    if not row.taken:
+        parts.append("not taken")
+    who = row.model if row.model and row.verdict != "fallback" else "rule"
+    progress().print(" · ".join(parts) + f"  [dim]({who}: {row.plan.reason[:80]})[/dim]", highlight=False)
+    for client in row.clients:
+        if client.kind in ("refused", "screened"):
+            progress().print(f"          {client.client} {client.kind}: {client.reason[:120]}", style="yellow")
+
+
+def _epsilon(text: str) -> float | None:
+    if not text:
+        return None
+    key, _, value = text.partition("=")
+    try:
+        if key != "eps":
+            raise ValueError
+        return float(value)
+    except ValueError:
+        raise BadInput(f"--privacy {text}: write --privacy eps=4") from None
+
+
+def _fresh_name(folder: Path) -> str:
+    stem = "".join(letter if letter.isalnum() else "-" for letter in folder.resolve().name)[:40].strip("-") or "run"
+    return f"{stem}-{int(SystemClock().now())}"
+
+
+def _facts(asked: Asked, trained: Trained) -> dict[str, str]:
+    rows = trained.state.rows
+    models = sorted({row.model for row in rows if row.model and row.verdict != "fallback"})
+    fallbacks = sum(row.verdict == "fallback" and bool(row.model) for row in rows)
+    return {
+        "selector": asked.selector,
+        "rounds": f"{len(rows)}, this time from {trained.began_at_round}",
+        "decisions by": ", ".join(models) or "the rule",
+        "proposals replaced by the rule": str(fallbacks),
+        "tokens spent on decisions": f"{sum(row.tokens for row in rows):,}",
+        "paid": f"{sum(client.usd for row in rows for client in row.clients):.2f} US$",
+    }
+
+
+def _conclude(trained: Trained, where: Path) -> None:
+    last = trained.state.rows[-1]
+    if last.accuracy is not None and last.worst10 is not None:
+        output().print(f"accuracy {last.accuracy:.4f}, worst tenth of clients {last.worst10:.4f}")
+    for site, (spent, budget) in sorted(epsilons(trained.state.rows).items())[:20]:
+        output().print(f"{site}: ε at most {spent:g} of {budget:g}")
+    output().print(f"report: {where}")
