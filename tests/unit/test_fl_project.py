@@ -12,7 +12,7 @@ from tests.fakes import HandClock
 from typer.testing import CliRunner
 
 from foa.app.federated_job import record
-from foa.cli import fl_work
+from foa.cli import fl
 from foa.errors import BadInput
 from foa.fl.dpsgd import train_privately
 from foa.fl.guardian import Terms
