@@ -7,15 +7,16 @@ once("route", Routed, run)  ──►  saved already?  ── yes ──► the 
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from foa.errors import BadMessage, FabricError, PublishRefused
+from foa.errors import BadMessage, FabricError, PublishRefused, StoreFailed
 from foa.messages import MAX_PAYLOAD_BYTES
 from foa.policy.account import Account
 from foa.ports import Clock, Journal, Transport
@@ -96,6 +97,14 @@ class Steps:
         """
         step = self._saved.get(name)
         return None if step is None else self._decode(name, step.value, kind)
+
+    def under(self, prefix: str, kind: type[T]) -> list[T]:
+        """The saved values of every step whose name begins so, in the order of saving.
+
+        Raises:
+            BadMessage: one of them is of another shape.
+        """
+        return [self._decode(name, step.value, kind) for name, step in self._saved.items() if name.startswith(prefix)]
 
     def _decode(self, name: str, raw: bytes | msgspec.Raw, kind: type[T]) -> T:
         try:
@@ -238,6 +247,22 @@ class Job:
             self.unasked.discard(place)
         else:
             self.unasked.add(place)
+
+
+@contextlib.contextmanager
+def one_error() -> Generator[None]:
+    """Turn a group of errors of ours from inside into one: a failed store before all others, else the first.
+
+    A group with a bug in it goes on as it is.
+    """
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        _, bugs = group.split(FabricError)
+        if bugs is not None:
+            raise
+        stores = group.subgroup(StoreFailed)
+        raise first_of(stores or group) from group
 
 
 def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

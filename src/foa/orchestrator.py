@@ -16,17 +16,18 @@ from itertools import chain
 from foa.calls import Calls
 from foa.enforce import Enforcer
 from foa.errors import BudgetExceeded, FabricError, StoreFailed
-from foa.job import Done, Job, first_of
+from foa.job import Done, Job, one_error
 from foa.messages import Input
 from foa.phases.assign import Staffed, staff
 from foa.phases.cluster import group_drafts
 from foa.phases.decompose import Kept, gather_proposals, make_plan
-from foa.phases.draft import gather_drafts
+from foa.phases.draft import gather_drafts, inputs_of
 from foa.phases.refine import Refined, refine
 from foa.phases.report import failed, report
 from foa.phases.synthesise import synthesise
 from foa.ports import Embedder, Model, Outcomes, Transport
 from foa.progress import Progress
+from foa.recall import recall
 from foa.registry.registry import Registry
 from foa.registry.reputation import Outcome, Reputation
 from foa.replan import plan_anew, restore
@@ -65,10 +66,12 @@ class Orchestrator:
         error, exit_code = "", 0
         try:
             async with asyncio.timeout(job.seconds_left):
-                await self._phases(job, reached)
+                with one_error():
+                    await self._phases(job, reached)
         except TimeoutError:
             error, exit_code = "the time budget is spent", BudgetExceeded.exit_code
             await self.stop_agents(job)
+            recall(job, reached)
         except StoreFailed:
             raise
         except FabricError as failure:
@@ -91,10 +94,7 @@ class Orchestrator:
         reached.plan, reached.staffed = plan, staffed
         restore(job, reached)
         self._tell_plan(job, reached)
-        try:
-            await walk(lambda: reached.plan, lambda subtask, before: self._node(job, reached, subtask, before))
-        except* StoreFailed as failures:
-            raise first_of(failures) from None
+        await walk(lambda: reached.plan, lambda subtask, before: self._node(job, reached, subtask, before))
 
     def _tell_plan(self, job: Job, reached: Progress) -> None:
         teams = tuple(member for team in reached.staffed.teams.values() for member in team)
@@ -122,11 +122,13 @@ class Orchestrator:
     async def _node(self, job: Job, reached: Progress, subtask: Subtask, before: tuple[SubtaskId, ...]) -> None:
         """One node of the DAG, from its predecessors' reports to its own; a failed one may be planned anew."""
         try:
-            found = await self._solve(job, reached, subtask, _inputs(reached.reports[other] for other in before))
-        except* StoreFailed:
+            with one_error():
+                given = inputs_of(job, subtask, [reached.reports[other] for other in before])
+                found = await self._solve(job, reached, subtask, given)
+        except StoreFailed:
             raise
-        except* FabricError as failures:
-            found = failed(subtask, str(first_of(failures)), lost=job.lost_on(subtask.id))
+        except FabricError as failure:
+            found = failed(subtask, str(failure), lost=job.lost_on(subtask.id))
         reached.reports[subtask.id] = found
         at = job.clock.now()
         job.events.tell(
@@ -257,7 +259,3 @@ class Orchestrator:
 
     def _weights(self, job: Job, agents: Iterable[AgentId]) -> dict[AgentId, float]:
         return {agent: self.reputation.mean(agent, job.task.kind) for agent in agents}
-
-
-def _inputs(reports: Iterable[Report]) -> tuple[Input, ...]:
-    return tuple(Input(subtask=r.subtask, text=r.text, answer=r.answer, claims=r.claims) for r in reports if r.answer)

@@ -15,7 +15,7 @@ from foa.app.stores import Stores, memory_stores
 from foa.app.zero import run_agent_zero
 from foa.models.vectors import CachedEmbedder
 from foa.models.wordllama import WordLlamaEmbedder
-from foa.ports import Journal
+from foa.ports import Clock, Journal
 from foa.transport.memory import MemoryHub
 from foa.values.ids import JobId, OrchestratorId
 from foa.values.task import Submission, Task
@@ -70,7 +70,9 @@ async def agents_and_client(
 
 
 @asynccontextmanager
-async def agent_zero(tmp_path: Path, fabric: MemoryFabric, stores: Stores) -> AsyncGenerator[None]:
+async def agent_zero(
+    tmp_path: Path, fabric: MemoryFabric, stores: Stores, clock: Clock | None = None
+) -> AsyncGenerator[None]:
     embedder = CachedEmbedder(WordLlamaEmbedder())
     async with AsyncExitStack() as stack:
         transport = await stack.enter_async_context(fabric.connect("agent-0"))
@@ -82,7 +84,7 @@ async def agent_zero(tmp_path: Path, fabric: MemoryFabric, stores: Stores) -> As
                 stores=stores,
                 embedder=embedder,
                 model=None,
-                clock=SystemClock(),
+                clock=clock or SystemClock(),
             )
         )
         await zero.registry.known(["a", "b"])
@@ -136,3 +138,29 @@ async def test_a_restarted_agent_zero_leaves_the_jobs_of_others_alone(tmp_path: 
             assert (await again.result()).status == "done"
             (row,) = await stores.journal.jobs(job=job.id)
             assert row.status == "running"
+
+
+async def test_a_job_that_comes_back_after_its_deadline_ends_with_what_was_saved(tmp_path: Path):
+    class LaterClock(SystemClock):
+        def now(self) -> float:
+            return super().now() + 3_600.0
+
+    fabric, stores = MemoryFabric(MemoryHub()), memory_stores(SystemClock())
+    watched = WatchedJournal(stores.journal, "report/s1")
+    stopping = Stores(journal=watched, outcomes=stores.outcomes, replies=stores.replies)
+    brains = {"a": Script(), "b": Script()}
+    async with asyncio.timeout(60), agents_and_client(tmp_path, fabric, stores, brains) as client:
+        async with agent_zero(tmp_path, fabric, stopping):
+            job = await client.submit(Submission(task=Task(text=TASK), budget=BUDGET))
+            await watched.reached.wait()
+        async with agent_zero(tmp_path, fabric, stores, LaterClock()):
+            result = await job.result()
+        outcomes = await stores.outcomes.replay()
+    assert result.status == "partial"
+    assert "[s1]" in result.answer
+    assert "time budget" in result.error
+    assert "s2 was not reached" in result.error
+    assert [node.id for node in result.plan.nodes] == ["s1", "s2"]
+    assert result.assignments
+    assert result.clusters
+    assert len(outcomes) == 2  # both drafts of s1 are graded

@@ -1,10 +1,15 @@
 """One job through all six phases, and through what may go wrong on the way."""
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 
 from foa.agents.brain import Answer
+from foa.app.federation import Federation
+from foa.errors import ModelUnreachable
 from foa.messages import Refused, decode
+from foa.models.vectors import CachedEmbedder
+from foa.models.wordllama import WordLlamaEmbedder
 from foa.policy.gate import Enforcement
 from foa.registry.reputation import decode_outcome
 from foa.values import events
@@ -13,7 +18,7 @@ from foa.values.draft import Draft
 from foa.values.plan import Proposal, ProposedSubtask
 from foa.values.publication import Filter
 from foa.values.task import Submission, Task
-from tests.integration.federations import BUDGET, CHAIN, TASK, Script, answer, federation, scripted
+from tests.integration.federations import BUDGET, CHAIN, TASK, Script, answer, federation, scripted, settings_for
 
 
 async def test_a_job_ends_with_a_plan_teams_clusters_and_a_bill(tmp_path: Path):
@@ -242,6 +247,71 @@ async def test_a_plan_is_split_anew_only_so_often(tmp_path: Path):
     assert result.status == "failed"
     assert sum("split it anew" in said for said in result.fallbacks) == 2
     assert result.lost == {"a": "spec: never"}
+
+
+SPLIT = Proposal(subtasks=(ProposedSubtask(text="Read it as it is now"), ProposedSubtask(text="Read it as it was")))
+APART = Proposal(subtasks=CHAIN.subtasks)  # without the edge: both fail by themselves
+
+
+class Splitting(Script):
+    """Refuses the subtasks of the first plan, and splits each as its table says."""
+
+    splits: Mapping[str, Proposal] = {}
+
+    async def propose(self, request):
+        self.plan = self.splits.get(request.task.text, APART)
+        return await super().propose(request)
+
+    async def draft(self, request):
+        if request.subtask in ("s1", "s2"):
+            return Answer(body=Refused(kind="spec", reason="too wide"))
+        return await super().draft(request)
+
+
+async def test_a_split_that_comes_to_nothing_leaves_the_revision_to_the_next_subtask(tmp_path: Path):
+    brain = Splitting()
+    first, second = (subtask.text for subtask in CHAIN.subtasks)
+    brain.splits = {first: Proposal(subtasks=CHAIN.subtasks[:1]), second: SPLIT}
+    async with federation(tmp_path, [scripted("a", brain)]) as started:
+        result = await answer(started)
+    # one revision is allowed, and only the second subtask can be split
+    assert [node.id for node in result.plan.nodes] == ["s1", "s3", "s4"]
+    # plan, both splits, two drafts: the split that came to nothing is in the bill too
+    assert result.bill.calls == 5
+
+
+async def test_a_split_into_too_many_is_not_said_to_have_been_made(tmp_path: Path):
+    brain = Splitting()
+    many = Proposal(subtasks=tuple(ProposedSubtask(text=f"Read part {number}") for number in range(16)))
+    brain.splits = {subtask.text: many for subtask in CHAIN.subtasks}
+    async with federation(tmp_path, [scripted("a", brain)]) as started:
+        result = await answer(started)
+    assert [node.id for node in result.plan.nodes] == ["s1", "s2"]
+    assert not any("split it anew" in said for said in result.fallbacks)
+
+
+async def test_an_embedder_that_fails_while_a_subtask_is_split_anew_costs_that_subtask_only(tmp_path: Path):
+    class Failing(CachedEmbedder):
+        async def embed(self, texts):
+            if any("as it was" in text for text in texts):
+                raise ModelUnreachable("the embedder does not answer")
+            return await super().embed(texts)
+
+    class SecondTooWide(Splitting):
+        async def draft(self, request):
+            return await (Splitting if request.subtask == "s2" else Script).draft(self, request)
+
+    brain = SecondTooWide()
+    brain.splits = {CHAIN.subtasks[1].text: SPLIT}
+    embedder = Failing(WordLlamaEmbedder())
+    async with (
+        asyncio.timeout(60),
+        Federation.start(settings_for(tmp_path), agents=[scripted("a", brain)], embedder=embedder) as started,
+    ):
+        result = await answer(started)
+    assert result.status == "partial"
+    assert "[s1]" in result.answer
+    assert any("s2 is not split anew: the embedder does not answer" in said for said in result.fallbacks)
 
 
 async def test_auditors_hear_every_grant_over_labelled_work(tmp_path: Path):

@@ -3,15 +3,39 @@
 import asyncio
 from collections.abc import Sequence
 
+import msgspec
+
 from foa.calls import Calls
 from foa.errors import AgentLost, AgentRefused, BudgetExceeded
 from foa.job import Done, Job
-from foa.messages import Drafted, DraftRequest, Input
+from foa.messages import Drafted, DraftRequest, Input, encode
 from foa.values import events
 from foa.values.budget import Budget, Spend
 from foa.values.draft import AgentDraft
 from foa.values.ids import AgentId
 from foa.values.plan import Subtask
+from foa.values.result import Report
+
+MAX_INPUTS = 64  #: of one request: the wire's limit
+MAX_INPUT_BYTES = 400_000  #: of all of them, so that a request stays under the wire's limit
+MAX_FRAME_BYTES = 1_500  #: of one without its answer, its text cut to 200 characters; any character takes 6 bytes at most
+
+
+def inputs_of(job: Job, subtask: Subtask, reports: Sequence[Report]) -> tuple[Input, ...]:
+    """What the drafters of a subtask see of the reports before it, in at most `MAX_INPUT_BYTES`: claims go before answers.
+
+    One that wrote too much must not keep the others of the plan from being asked; that something was cut is said.
+    """
+    given = [report for report in reports if report.answer][:MAX_INPUTS]
+    inputs = tuple(Input(subtask=r.subtask, text=r.text, answer=r.answer, claims=r.claims) for r in given)
+    if len(encode(inputs)) <= MAX_INPUT_BYTES:
+        return inputs
+    job.fell_back(f"{subtask.id} sees the reports before it without their claims: they are over {MAX_INPUT_BYTES:,} bytes")
+    inputs = tuple(msgspec.structs.replace(one, claims=()) for one in inputs)
+    if len(encode(inputs)) > MAX_INPUT_BYTES:
+        room = MAX_INPUT_BYTES // len(inputs) - MAX_FRAME_BYTES
+        inputs = tuple(msgspec.structs.replace(one, text=one.text[:200], answer=one.answer[: room // 6]) for one in inputs)
+    return inputs
 
 
 async def gather_drafts(
