@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import qdrant_edge as edge
 from qdrant_client import AsyncQdrantClient
 from qdrant_client import models as q
 from qdrant_client.http.exceptions import ApiException
 
 from foa.errors import StoreFailed
-from foa.index.shard import HUMPS, point_id
+from foa.index.shard import point_id
+from foa.index.words import document_weights, query_weights
 from foa.ports import Hit, IndexPoint, IndexQuery
 from foa.values.ids import AgentId
 
@@ -50,7 +50,6 @@ class QdrantIndex:
         self._replicas = replicas
         self._server = server
         self._ready = False
-        self._bm25 = edge.Bm25(edge.Bm25Config(avg_len=32.0, language="english", ascii_folding=True))
 
     @classmethod
     def local(cls, dimension: int, path: Path | None = None) -> "QdrantIndex":
@@ -86,8 +85,8 @@ class QdrantIndex:
         await self._open()
         similarity = await self._best(query.vector.tolist(), "c", query)
         lexical: dict[AgentId, float] = {}
-        if query.text and (words := self._bm25.embed_query(HUMPS.sub(" ", query.text))).indices:
-            sparse = q.SparseVector(indices=words.indices, values=words.values)
+        if query.text and (words := query_weights(query.text)):
+            sparse = q.SparseVector(indices=list(words), values=list(words.values()))
             lexical = {agent: score for agent, score in (await self._best(sparse, "w", query)).items() if score > 0}
         if missing := [agent for agent in lexical if agent not in similarity]:
             only = [q.FieldCondition(key="agent", match=q.MatchAny(any=list(missing)))]
@@ -139,8 +138,8 @@ class QdrantIndex:
         }
         vectors: dict[str, Any] = {"c": point.vector.tolist()}
         if point.text:
-            words = self._bm25.embed_document(HUMPS.sub(" ", point.text))
-            vectors["w"] = q.SparseVector(indices=words.indices, values=words.values)
+            words = document_weights(point.text)
+            vectors["w"] = q.SparseVector(indices=list(words), values=list(words.values()))
         main = q.PointStruct(
             id=point_id(point.agent, 0), vector=vectors, payload=payload | {"n": 1 + len(point.more_vectors)}
         )

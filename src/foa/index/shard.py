@@ -5,7 +5,6 @@ A point is one vector of one agent; its payload repeats what filters ask for. Po
 """
 
 import hashlib
-import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,11 +13,10 @@ from typing import Any
 
 import qdrant_edge as edge
 
+from foa.index.words import document_weights, query_weights
 from foa.ports import IndexPoint, IndexQuery
 from foa.values.ids import AgentId
 from foa.values.vcv import Vector
-
-HUMPS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|_")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +78,6 @@ class Shard:
         """Open the shard at this path, or make it."""
         self.path = path
         self.options = options
-        self._bm25 = edge.Bm25(edge.Bm25Config(avg_len=32.0, language="english", ascii_folding=True))
         self._engine = _open(path, dimension, options)
 
     def upsert(self, points: Sequence[tuple[IndexPoint, int]]) -> None:
@@ -108,10 +105,11 @@ class Shard:
 
     def by_words(self, query: IndexQuery, *, limit: int) -> list[tuple[int, float]]:
         """Give the ids and BM25 scores of the points whose texts have the query's words, best first."""
-        words = self._bm25.embed_query(HUMPS.sub(" ", query.text))
-        if not words.indices:
+        words = query_weights(query.text)
+        if not words:
             return []
-        return self._query(edge.Query.Nearest(words, using="w"), _filter(query), limit, edge.SearchParams())
+        sparse = edge.SparseVector(list(words), list(words.values()))
+        return self._query(edge.Query.Nearest(sparse, using="w"), _filter(query), limit, edge.SearchParams())
 
     def similarities(self, vector: Vector, ids: Sequence[int]) -> dict[int, float]:
         """Give the cosines of these points."""
@@ -170,7 +168,8 @@ class Shard:
         }
         vectors: dict[str, object] = {"c": point.vector.tolist()}
         if self.options.words and point.text:
-            vectors["w"] = self._bm25.embed_document(HUMPS.sub(" ", point.text))
+            words = document_weights(point.text)
+            vectors["w"] = edge.SparseVector(list(words), list(words.values()))
         count = 1 + len(point.more_vectors)
         made = [edge.Point(point_id(point.agent, 0), vectors, payload | {"n": count, "h": fingerprint})]  # type: ignore[arg-type]
         for i, vector in enumerate(point.more_vectors, 1):

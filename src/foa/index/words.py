@@ -1,9 +1,11 @@
-"""Words of texts and their BM25 scores, for the index that has no engine of its own."""
+"""Words of texts and their BM25 scores: the whole of it for exact search, the weights for engines with sparse vectors."""
 
+import hashlib
 import math
 import re
 from collections import Counter
 from collections.abc import Collection
+from functools import lru_cache
 
 from foa.values.ids import AgentId
 
@@ -19,6 +21,7 @@ _STOP = frozenset(
 )
 K1 = 1.2
 B = 0.75
+MEAN_WORDS = 18.0  #: of an agent's own text, stop words out, where the engine needs a fixed number
 
 
 def words(text: str) -> list[str]:
@@ -32,6 +35,26 @@ def _stem(word: str) -> str:
         if len(word) >= least and word.endswith(ending) and not word.endswith("ss"):
             return word[: -len(ending)] + ("y" if ending == "ies" else "")
     return word
+
+
+@lru_cache(maxsize=65_536)
+def _index(word: str) -> int:
+    return int.from_bytes(hashlib.blake2b(word.encode(errors="replace"), digest_size=4).digest(), "little")
+
+
+def document_weights(text: str) -> dict[int, float]:
+    """Give the BM25 weight of each word of a text, by a 32-bit hash of the word; the engine multiplies with its idf.
+
+    The mean length is taken for `MEAN_WORDS`, so that a text's weights do not change with what else is stored.
+    """
+    counted = Counter(words(text))
+    longer = K1 * (1 - B + B * counted.total() / MEAN_WORDS)
+    return {_index(word): times * (K1 + 1) / (times + longer) for word, times in counted.items()}
+
+
+def query_weights(text: str) -> dict[int, float]:
+    """Give each different word of a query the weight 1."""
+    return {_index(word): 1.0 for word in words(text)}
 
 
 class Words:
