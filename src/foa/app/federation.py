@@ -23,7 +23,7 @@ from foa.app.client import Client, JobHandle
 from foa.app.clock import SystemClock
 from foa.app.fabric import Fabric, open_fabric
 from foa.app.keys import host_key
-from foa.app.models import open_embedder, open_model
+from foa.app.models import check_endpoint, open_embedder, open_model
 from foa.app.services import one_error
 from foa.app.settings import Settings, read_settings
 from foa.app.stores import Stores, open_stores
@@ -69,6 +69,7 @@ class Federation:
         Raises:
             BadInput: an agent file or setting is not usable.
             BrokerUnreachable: no broker.
+            ModelUnreachable: agent files need a model, and nobody answers at its endpoint.
             StoreFailed: the state cannot be opened.
         """
         settings = settings or read_settings()
@@ -83,7 +84,10 @@ class Federation:
             if kept_here:
                 await close_abandoned(stores.journal, settings.state_dir, now=clock.now())
             embedder = embedder or await enter(open_embedder(settings))
-            model = model or await enter(open_model(settings))
+            if model is None:
+                if any(not isinstance(source, Agent) for source in agents):
+                    await check_endpoint(settings)
+                model = await enter(open_model(settings))
             fabric = await enter(open_fabric(settings))
             built = await enter(
                 build_agents(agents, model=model, embedder=embedder, clock=clock, settings=settings, over=over)

@@ -8,6 +8,7 @@ import asyncio
 import importlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 from foa.app.settings import Settings
 from foa.errors import BadInput, ModelUnreachable
@@ -16,6 +17,7 @@ from foa.models.weights import SMOLLM2
 from foa.models.wordllama import WordLlamaEmbedder
 from foa.ports import Embedder, Model, ModelReply, ModelRequest
 
+_PORTS = {"http": 80, "https": 443}
 _MISSING = "the clients of language models are not installed: `pip install 'foa[local]'` adds them"
 
 
@@ -52,6 +54,26 @@ class ModelOnDemand:
         """Close what was loaded."""
         if self._model is not None:
             await self._model.aclose()
+
+
+async def check_endpoint(settings: Settings, *, seconds: float = 5.0) -> None:
+    """See whether anything listens where the settings say the model is; nothing is sent.
+
+    Raises:
+        ModelUnreachable: nobody does. Said before work begins, because agents would answer by rule for the whole job.
+    """
+    if not settings.model_url:
+        return
+    parts = urlsplit(settings.model_url)
+    try:
+        async with asyncio.timeout(seconds):
+            _, writer = await asyncio.open_connection(parts.hostname, parts.port or _PORTS.get(parts.scheme, 80))
+    except (OSError, ValueError) as error:  # a TimeoutError is an OSError
+        raise ModelUnreachable(
+            f"no model answers at {settings.model_url}: is it running, and is FOA_MODEL_URL right? For Ollama: "
+            f"`ollama serve`, then `ollama pull {settings.model}`; without FOA_MODEL_URL the embedded model answers"
+        ) from error
+    writer.close()
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ from foa.app.broker_process import broker_process
 from foa.app.clock import SystemClock
 from foa.app.fabric import Fabric, open_fabric
 from foa.app.federation import run_agents
-from foa.app.models import open_embedder, open_model
+from foa.app.models import check_endpoint, open_embedder, open_model
 from foa.app.places import broker_folder, journal_file
 from foa.app.services import one_error
 from foa.app.settings import Settings
@@ -83,6 +83,8 @@ async def _serve(
     clock, enter = SystemClock(), stack.enter_async_context
     stores = await enter(open_stores(journal_file(settings), clock))
     embedder = await enter(open_embedder(settings))
+    if sources:
+        await check_endpoint(settings)
     model = await enter(open_model(settings))
     fabric: Fabric = await enter(open_fabric(settings))
     zero = None
