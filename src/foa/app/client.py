@@ -90,7 +90,12 @@ class Client:
         self._transport = transport
         self._topics = topics
         self._tasks = asyncio.TaskGroup()
-        self._followed: dict[JobId, asyncio.Task[None]] = {}
+        self._followed: dict[JobHandle, asyncio.Task[None]] = {}
+
+    @property
+    def following(self) -> int:
+        """How many jobs it listens to."""
+        return len(self._followed)
 
     async def __aenter__(self) -> "Client":
         await self._tasks.__aenter__()
@@ -99,7 +104,7 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for task in self._followed.values():
+        for task in list(self._followed.values()):
             task.cancel()
         seen = (kind, error, trace) if isinstance(error, asyncio.CancelledError) else (None, None, None)
         await self._tasks.__aexit__(*seen)
@@ -116,22 +121,31 @@ class Client:
             Unreachable: no Agent-0 took it in time.
         """
         handle = await self.follow(job or new_job_id())
+        try:
+            await self._hand_in(handle, submission, seconds)
+        except BaseException:
+            if (following := self._followed.get(handle)) is not None:
+                following.cancel()  # nobody has the handle, so nobody would ever listen
+                await asyncio.wait([following])
+            raise
+        return handle
+
+    async def _hand_in(self, handle: JobHandle, submission: Submission, seconds: float) -> None:
         payload = encode(Submit(job=handle.id, submission=submission))
-        await self._transport.publish(Publication(topic=self._topics.jobs(), payload=payload))
         try:
             async with asyncio.timeout(seconds):
+                await self._transport.publish(Publication(topic=self._topics.jobs(), payload=payload))
                 await handle.begun()
         except TimeoutError as error:
             raise Unreachable(
                 f"no orchestrator took the job in {seconds:.0f} s: start one with `foa orchestrator` on the same broker"
             ) from error
-        return handle
 
     async def follow(self, job: JobId) -> JobHandle:
         """Follow a job by its id, from now on; its result is there even if it ended earlier (retained)."""
         handle = JobHandle(job)
         ready = asyncio.Event()
-        self._followed[job] = self._tasks.create_task(self._follow(handle, ready), name=f"follow[{job}]")
+        self._followed[handle] = self._tasks.create_task(self._follow(handle, ready), name=f"follow[{job}]")
         await ready.wait()
         return handle
 
@@ -155,4 +169,4 @@ class Client:
         finally:
             ready.set()
             handle.close()
-            self._followed.pop(handle.id, None)
+            self._followed.pop(handle, None)
