@@ -12,6 +12,7 @@ MAX_JOBS_LISTED = 10_000  #: rows of one `jobs` call
 SHOWN_CHARACTERS = 200  #: of a job's text, in a listing
 
 OUTCOMES_KEPT = 100_000  #: older outcomes are forgotten: reputation decays, so they weigh nothing by then
+ENDED_JOBS_KEPT = 1_000  #: of a journal in memory; one in a database keeps them all
 REPLIES_KEPT = 10_000  #: newest replies of an agent
 REPLY_SECONDS = 7 * 86_400.0  #: how long a reply is kept: far beyond the deadline of any job
 

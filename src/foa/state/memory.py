@@ -1,6 +1,6 @@
 """The stores in memory: for tests, for trying things out, and for jobs whose history nobody needs.
 
-They keep every promise of the ports but one: nothing outlives the process.
+They keep every promise of the ports but one: nothing outlives the process, and the oldest of many ended jobs not even that.
 """
 
 from collections import OrderedDict, deque
@@ -26,10 +26,12 @@ class _Kept:
 
 
 class MemoryJournal:
-    """`Journal` in a dictionary."""
+    """`Journal` in a dictionary: every running job and the newest `kept` that ended."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, kept: int = bounds.ENDED_JOBS_KEPT) -> None:
         self._clock = clock
+        self._kept = kept
+        self._ended: deque[JobId] = deque()
         self._jobs: dict[JobId, _Kept] = {}
 
     async def open(self, job: JobId, submission: bytes, *, text: str) -> bool:
@@ -73,6 +75,9 @@ class MemoryJournal:
         kept = self._known(job)
         if kept.ended_at is None:
             kept.status, kept.result, kept.ended_at = status, result, self._clock.now()
+            self._ended.append(job)
+            while len(self._ended) > self._kept:
+                del self._jobs[self._ended.popleft()]
 
     async def jobs(self, *, status: str | None = None, job: JobId | None = None, limit: int = 100) -> Sequence[JobRow]:
         """Jobs, newest first."""

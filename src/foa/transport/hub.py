@@ -18,6 +18,7 @@ from foa.values.publication import Filter, Publication, QoS
 log = logging.getLogger(__name__)
 
 MAX_QUEUED = 100_000  #: messages kept for one session that is away or behind its window
+SWEEP = 1_024  #: fewest sessions, or retained messages, that are looked through for expired ones
 
 
 class Link(Protocol):
@@ -165,7 +166,25 @@ class MemoryHub:
         self._table: FilterTable[Subscription] = FilterTable()
         self._retained: dict[str, tuple[Publication, float]] = {}
         self._turns: dict[str, itertools.count[int]] = {}
+        self._sweep_at = [SWEEP, SWEEP]  # how many sessions and retained messages before the next look at what expired
         self.published = 0  #: messages taken since the start
+
+    @property
+    def kept(self) -> tuple[int, int]:
+        """How many sessions and retained messages it keeps."""
+        return len(self._sessions), len(self._retained)
+
+    def _sweep(self) -> None:
+        """Drop what expired, once its number has doubled since the last time: nobody may ever ask for it again."""
+        now = self._clock()
+        if len(self._sessions) >= self._sweep_at[0]:
+            for client_id in [name for name, one in self._sessions.items() if one.link is None and one.expires_at <= now]:
+                self.forget(client_id)
+            self._sweep_at[0] = max(SWEEP, 2 * len(self._sessions))
+        if len(self._retained) >= self._sweep_at[1]:
+            for topic in [topic for topic, (one, since) in self._retained.items() if aged(one, now - since) is None]:
+                del self._retained[topic]
+            self._sweep_at[1] = max(SWEEP, 2 * len(self._retained))
 
     # ── sessions ───────────────────────────────────────────────────────────────────────────────────────────────────────
     def connect(self, client_id: str, link: Link, *, will: Publication | None, receive_maximum: int) -> tuple[Session, bool]:
@@ -174,6 +193,7 @@ class MemoryHub:
         Returns:
             The session, and whether it was there already (Session Present, 3.2.2.1.1).
         """
+        self._sweep()
         session = self._sessions.get(client_id)
         if session is not None and session.link is None and session.expires_at <= self._clock():
             self.forget(client_id)
@@ -260,6 +280,7 @@ class MemoryHub:
 
     def _retain(self, publication: Publication) -> None:
         if publication.payload:
+            self._sweep()
             self._retained[publication.topic] = (publication, self._clock())
         else:
             self._retained.pop(publication.topic, None)
