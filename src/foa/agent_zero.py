@@ -77,7 +77,7 @@ class AgentZero:
             ready: set when jobs can be submitted.
 
         Raises:
-            StoreFailed: the journal cannot be read at the start.
+            StoreFailed: the journal cannot be read or written; what runs goes on at the next start.
         """
         slots = asyncio.Semaphore(self.jobs_at_once)
         unfinished = await self._unfinished() if self.resume else []
