@@ -132,7 +132,7 @@ async def test_a_channel_that_is_flooded_and_forged_still_finds_its_members_answ
             asking = world.ask()
             await world.mind.busy("revise", 4)
             topic = (await anext(inbox)).publication.topic
-        for payload in forged(topic.split("/")[2]) * 400:
+        for payload in forged(topic.split("/")[2]) * 200:
             await transport.publish(Publication(topic=topic, payload=payload))
         for topic in (
             "orchestrators/agent-0/replies",

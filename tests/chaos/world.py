@@ -63,7 +63,7 @@ class World:
         return self.foa("ask", "--broker", self.broker, "--json", *options, TASK, **settings)
 
 
-async def result_of(asking: Running, *, exit_code: int = 0, seconds: float = 20.0) -> dict[str, Any]:
+async def result_of(asking: Running, *, exit_code: int = 0, seconds: float = 30.0) -> dict[str, Any]:
     """What `foa ask --json` printed."""
     code = await asking.ended(seconds=seconds)
     assert asking.output, f"it ended with {code}: {asking.errors}"
