@@ -241,7 +241,7 @@ class Orchestrator:
             drafters = {kept.agent for kept in chain.from_iterable(reached.drafts.values())}
             owners = {agent: card.public_key for agent in drafters if (card := self.registry.get(agent)) is not None}
             graded = grades(job, reports, reached.drafts, owners)
-            await learn(graded, self.reputation, self.outcomes)
+            await learn(graded, self.reputation, self.registry, self.outcomes)
             return Done(value=graded)
 
         await job.steps.once("settle", tuple[Outcome, ...], grade)

@@ -1,14 +1,19 @@
 """After the phases: grade what each agent contributed, so that reputation can learn from it (bounded, replayable)."""
 
+import logging
 from collections.abc import Mapping, Sequence
 
+from foa.errors import BadMessage
 from foa.job import Job
 from foa.plan.consensus import similarity, words
 from foa.ports import Outcomes
-from foa.registry.reputation import Outcome, Reputation, encode_outcome
+from foa.registry.registry import Registry
+from foa.registry.reputation import Outcome, Reputation, decode_outcome, encode_outcome
 from foa.values.draft import AgentDraft
 from foa.values.ids import AgentId, SubtaskId
 from foa.values.result import Report
+
+log = logging.getLogger(__name__)
 
 
 def grades(
@@ -59,12 +64,33 @@ def grades(
     return tuple(graded)
 
 
-async def learn(graded: Sequence[Outcome], reputation: Reputation, outcomes: Outcomes) -> None:
-    """Let reputation take the outcomes; those it counts are kept for the next start. Taking them twice counts once.
+async def learn(graded: Sequence[Outcome], reputation: Reputation, registry: Registry, outcomes: Outcomes) -> None:
+    """Let reputation and the registry take the outcomes; what counts is kept. Taking them twice counts once.
 
     Raises:
         StoreFailed: they cannot be kept.
+        ModelUnreachable: the embedder does not answer.
     """
-    for given in graded:
-        if not reputation.record(given):
-            await outcomes.append(encode_outcome(given))
+    counted = [given for given in graded if not reputation.record(given)]
+    for given in counted:
+        await outcomes.append(encode_outcome(given))
+    await registry.learn(counted)
+
+
+async def remember(reputation: Reputation, registry: Registry, outcomes: Outcomes) -> None:
+    """Take everything that was kept, at the start; a damaged record is passed over.
+
+    Raises:
+        StoreFailed: the outcomes cannot be read.
+        ModelUnreachable: the embedder does not answer.
+    """
+    counted: list[Outcome] = []
+    for record in await outcomes.replay():
+        try:
+            outcome = decode_outcome(record)
+        except BadMessage as error:
+            log.warning("a stored outcome is passed over: %s", error)
+            continue
+        if not reputation.record(outcome):
+            counted.append(outcome)
+    await registry.learn(counted)

@@ -21,6 +21,7 @@ from foa.app.services import one_error
 from foa.app.settings import Settings
 from foa.app.stores import open_stores
 from foa.app.zero import Zero, run_agent_zero
+from foa.index.edge import EdgeIndex
 from foa.values.ids import OrchestratorId
 
 
@@ -99,6 +100,7 @@ async def _serve(
                 embedder=embedder,
                 model=model,
                 clock=clock,
+                index=EdgeIndex(embedder.dimension),
             )
         )
     agents = await enter(build_agents(sources, model=model, embedder=embedder, clock=clock, settings=settings, over=over))

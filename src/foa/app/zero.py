@@ -16,13 +16,14 @@ from foa.exchange import Exchange
 from foa.index.exact import ExactIndex
 from foa.orchestrator import Orchestrator
 from foa.policy.safety import SafetyFilter
-from foa.ports import Clock, Embedder, Model, Transport
+from foa.ports import Clock, Embedder, Model, Transport, VectorIndex
 from foa.registry.listen import listen
 from foa.registry.registry import Registry
 from foa.registry.reputation import Reputation
 from foa.registry.score import ScoreRules
 from foa.registry.vitals import GONE
 from foa.route import Router, RouteRules
+from foa.settle import remember
 from foa.values.ids import AgentId, OrchestratorId
 from foa.values.parameters import Parameters
 from foa.values.publication import Filter
@@ -40,20 +41,29 @@ class Zero:
 
 @asynccontextmanager
 async def open_registry(
-    transport: Transport, *, embedder: Embedder, clock: Clock, topics: Topics, name: str = ""
+    transport: Transport,
+    *,
+    embedder: Embedder,
+    clock: Clock,
+    topics: Topics,
+    name: str = "",
+    index: VectorIndex | None = None,
 ) -> AsyncGenerator[Registry]:
     """A registry that hears every card and all vitals of the federation while the block lasts.
 
-    With a name, which only this session has, the block begins when the cards that are retained have been taken.
+    With a name, which only this session has, the block begins when the cards that are retained have been taken. Without an
+    index the search is exact, which for the agents of one question is the quickest.
     """
-    registry = Registry(ExactIndex(embedder.dimension), embedder, clock=clock)
+    registry = Registry(index or ExactIndex(embedder.dimension), embedder, clock=clock)
 
     async def hear(ready: asyncio.Event) -> None:
         await listen(registry, transport, topics=topics, clock=clock, ready=ready, name=name)
 
-    async with running("registry", hear):
-        yield registry
-    await registry.aclose()
+    try:
+        async with running("registry", hear):
+            yield registry
+    finally:
+        await registry.aclose()
 
 
 @asynccontextmanager
@@ -66,6 +76,7 @@ async def run_agent_zero(
     embedder: Embedder,
     model: Model | None,
     clock: Clock,
+    index: VectorIndex | None = None,
     resume: bool = True,
 ) -> AsyncGenerator[Zero]:
     """Serve jobs on this transport while the block lasts.
@@ -78,6 +89,7 @@ async def run_agent_zero(
         embedder: ψ.
         model: for synthesis; None: reports are joined.
         clock: time.
+        index: where agents are searched, closed with the block; exact search by default.
         resume: whether to go on with this id's unfinished jobs.
 
     Raises:
@@ -85,12 +97,12 @@ async def run_agent_zero(
     """
     topics = Topics(settings.root)
     reputation = Reputation()
-    reputation.replay(await stores.outcomes.replay())
     async with (
         one_error(),
-        open_registry(transport, embedder=embedder, clock=clock, topics=topics, name=id) as registry,
+        open_registry(transport, embedder=embedder, clock=clock, topics=topics, name=id, index=index) as registry,
         Exchange(transport, reply_topic=topics.replies(id)) as exchange,
     ):
+        await remember(reputation, registry, stores.outcomes)
         calls = Calls(exchange, transport)
         router = Router(registry, embedder, reputation, clock=clock, rules=route_rules(settings.parameters))
         service = AgentZero(
