@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 
-from foa.errors import BadMessage
+from foa.errors import BadMessage, ModelUnreachable
 from foa.job import Job
 from foa.plan.consensus import similarity, words
 from foa.ports import Outcomes
@@ -69,12 +69,14 @@ async def learn(graded: Sequence[Outcome], reputation: Reputation, registry: Reg
 
     Raises:
         StoreFailed: they cannot be kept.
-        ModelUnreachable: the embedder does not answer.
     """
     counted = [given for given in graded if not reputation.record(given)]
     for given in counted:
         await outcomes.append(encode_outcome(given))
-    await registry.learn(counted)
+    try:
+        await registry.learn(counted)
+    except ModelUnreachable as error:  # an answer that was paid must not fail for it
+        log.warning("the registry learns from %d outcomes at the next start only: %s", len(counted), error)
 
 
 async def remember(reputation: Reputation, registry: Registry, outcomes: Outcomes) -> None:

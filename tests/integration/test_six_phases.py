@@ -314,6 +314,28 @@ async def test_an_embedder_that_fails_while_a_subtask_is_split_anew_costs_that_s
     assert any("s2 is not split anew: the embedder does not answer" in said for said in result.fallbacks)
 
 
+async def test_an_embedder_that_fails_at_the_very_end_does_not_cost_the_answer(tmp_path: Path):
+    class Breaking(CachedEmbedder):
+        broken = False
+
+        async def embed(self, texts):
+            if self.broken:
+                raise ModelUnreachable("the embedder does not answer")
+            return await super().embed(texts)
+
+    embedder = Breaking(WordLlamaEmbedder())
+    # one agent: nothing is clustered, so after its last draft only learning embeds
+    brain = Script(before_draft=lambda request: setattr(embedder, "broken", request.subtask == "s2"))
+    async with (
+        asyncio.timeout(60),
+        Federation.start(settings_for(tmp_path), agents=[scripted("a", brain)], embedder=embedder) as started,
+    ):
+        result = await answer(started)
+        outcomes = await started.stores.outcomes.replay()
+    assert result.status == "done"
+    assert len(outcomes) == 2  # the next start learns from them
+
+
 async def test_auditors_hear_every_grant_over_labelled_work(tmp_path: Path):
     agents = [scripted("cleared", Script(), policies=["hipaa"])]
     async with (
