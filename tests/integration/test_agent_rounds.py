@@ -6,8 +6,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from tests.agents import PLENTY, Asker, CannedModel, asking, hosting
-from tests.fakes import HandClock
 
 from foa.agents.brain import Agent, Revised, Revision
 from foa.agents.functions import Question, agent
@@ -20,6 +18,8 @@ from foa.values.draft import Claim, Draft, Source
 from foa.values.ids import AgentId, ClusterId
 from foa.values.publication import Filter, Publication
 from foa.values.topics import Topics
+from tests.agents import PLENTY, Asker, CannedModel, asking, hosting
+from tests.fakes import HandClock
 
 CLUSTER = "c-1"
 CHANNEL = Topics().channel(ClusterId(CLUSTER))

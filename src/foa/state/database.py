@@ -240,14 +240,15 @@ def _url_of(where: str | Path) -> URL:
 
 def _engine_of(url: URL, *, synchronous: str, busy_seconds: float) -> Engine:
     try:
+        dialect = url.get_dialect()
+        if dialect.is_async or dialect.name not in ("sqlite", "postgresql"):
+            raise BadInput(f"the journal's URL names {url.drivername!r}: use sqlite or postgresql with a synchronous driver")
         engine = create_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=url.get_backend_name() != "sqlite")
     except (NoSuchModuleError, ModuleNotFoundError, ArgumentError, TypeError) as error:
         raise BadInput(
             f"the journal cannot be kept in {url.drivername!r}: use sqlite:///FILE, or install its driver "
             "(psycopg[binary] for postgresql+psycopg)"
         ) from error
-    if engine.dialect.is_async or engine.dialect.name not in ("sqlite", "postgresql"):
-        raise BadInput(f"the journal's URL names {url.drivername!r}: use sqlite or postgresql with a synchronous driver")
     if engine.dialect.name == "sqlite":
         _prepare_sqlite(engine, synchronous=synchronous, busy_seconds=busy_seconds)
     return engine
