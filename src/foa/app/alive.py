@@ -5,7 +5,8 @@ held("ask-1f3a") while it asks: what its journal calls running when nobody holds
 """
 
 import fcntl
-from collections.abc import Generator
+import logging
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -13,13 +14,15 @@ from typing import TextIO
 import msgspec
 
 from foa.agent_zero import owner_of
-from foa.errors import BadInput, StoreFailed, Unreachable
+from foa.errors import BadInput, BadMessage, StoreFailed, Unreachable
 from foa.job import Steps
 from foa.ports import Journal
 from foa.results import bill_of_steps
 from foa.values import events
-from foa.values.ids import check_id
+from foa.values.ids import JobId, check_id
 from foa.values.result import Result
+
+log = logging.getLogger(__name__)
 
 #: How the names of Agent-0s begin that live as long as one question, and take up nothing.
 PASSING = "ask-"
@@ -75,10 +78,24 @@ async def close_abandoned(journal: Journal, state_dir: Path, *, now: float) -> N
         owner = await owner_of(journal, row.job)
         if not owner.startswith(PASSING) or is_held(state_dir, owner):
             continue
-        bill = bill_of_steps(Steps(journal, row.job, await journal.load(row.job)), seconds=now - row.created_at)
+        steps = Steps(journal, row.job, _readable(journal, row.job, await journal.load(row.job)))
+        bill = bill_of_steps(steps, seconds=now - row.created_at)
         result = Result(job_id=row.job, status="failed", answer="", bill=bill, error=KILLED, exit_code=Unreachable.exit_code)
         await journal.note(row.job, msgspec.json.encode(events.Ended(at=now, status="failed", error=KILLED)))
         await journal.close_job(row.job, status="failed", result=msgspec.json.encode(result))
+
+
+def _readable(journal: Journal, job: JobId, saved: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The steps that can be read: a damaged one is passed over, and what it paid is not known."""
+    kept: dict[str, bytes] = {}
+    for name, raw in saved.items():
+        try:
+            Steps(journal, job, {name: raw})
+        except BadMessage as error:
+            log.warning("a saved step is passed over, its cost is not billed: %s", error, extra={"job": job})
+        else:
+            kept[name] = raw
+    return kept
 
 
 def _path(state_dir: Path, name: str) -> Path:
