@@ -22,6 +22,7 @@ from foa.app.nearest import nearest
 from foa.app.toml_file import TomlFile
 from foa.errors import BadInput
 from foa.values.budget import Amount, Budget, Count
+from foa.values.ids import ID_PATTERN
 from foa.values.parameters import Parameters
 
 Text = Annotated[str, msgspec.Meta(max_length=2_000)]
@@ -50,7 +51,7 @@ class Settings:
     #: how long agents may be cut off from the broker before their work goes to others, seconds
     away_seconds: Annotated[int, msgspec.Meta(ge=0, le=3_600)] = 5
     #: first level of every topic; a tenant is a root
-    root: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "foa"
+    root: Annotated[str, msgspec.Meta(pattern=ID_PATTERN)] = "foa"
     #: MQTT client library
     transport: Literal["mqttium", "paho"] = "mqttium"
 

@@ -114,6 +114,7 @@ def test_an_unknown_setting_in_a_file_is_pointed_at_by_its_line(tmp_path):
         ("FOE_TEAM_SIZE", "two"),
         ("FOA_SYNTH", "summarize"),
         ("FOA_ROOT", "a/b"),
+        ("FOA_ROOT", "foa\n"),
         ("FOA_BROKER_PORT", "70000"),
         ("FOE_DECOMP_THRESHOLD", "nan"),
     ],
