@@ -24,10 +24,10 @@ from foa.app.clock import SystemClock
 from foa.app.fabric import Fabric, open_fabric
 from foa.app.keys import host_key
 from foa.app.models import check_endpoint, open_embedder, open_model
-from foa.app.services import one_error
 from foa.app.settings import Settings, read_settings
 from foa.app.stores import Stores, open_stores
 from foa.app.zero import Zero, run_agent_zero
+from foa.job import one_error
 from foa.ports import Clock, Embedder, Model
 from foa.values.budget import Budget
 from foa.values.ids import AgentId, OrchestratorId
@@ -74,7 +74,8 @@ class Federation:
         """
         settings = settings or read_settings()
         clock = SystemClock()
-        async with one_error(), AsyncExitStack() as stack:
+        async with AsyncExitStack() as stack:
+            stack.enter_context(one_error())
             enter = stack.enter_async_context
             name = OrchestratorId(f"{PASSING}{secrets.token_hex(4)}")
             kept_here = state is not None and "://" not in str(state)

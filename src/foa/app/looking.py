@@ -15,10 +15,10 @@ from foa.app.clock import SystemClock
 from foa.app.fabric import IN_MEMORY, open_fabric
 from foa.app.federation import run_agents
 from foa.app.models import open_embedder, open_model
-from foa.app.services import one_error
 from foa.app.settings import Settings
 from foa.app.stores import memory_stores
 from foa.app.zero import open_registry, route_rules
+from foa.job import one_error
 from foa.ports import Clock
 from foa.registry.registry import Registry
 from foa.registry.reputation import Reputation
@@ -47,7 +47,8 @@ async def look(settings: Settings, sources: Sequence[AgentSource] = (), *, over:
         BrokerUnreachable: no broker at that address.
     """
     clock = SystemClock()
-    async with one_error(), AsyncExitStack() as stack:
+    async with AsyncExitStack() as stack:
+        stack.enter_context(one_error())
         enter = stack.enter_async_context
         embedder = await enter(open_embedder(settings))
         here = not settings.broker_url

@@ -2,11 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from foa.errors import FabricError
-from foa.job import first_of
+from foa.job import one_error
 
 
 @asynccontextmanager
@@ -20,7 +19,9 @@ async def running(name: str, serve: Callable[[asyncio.Event], Coroutine[Any, Any
     Raises:
         FabricError: `serve` failed; it ends the block.
     """
-    async with one_error(), asyncio.TaskGroup() as group:
+    async with AsyncExitStack() as stack:
+        stack.enter_context(one_error())
+        group = await stack.enter_async_context(asyncio.TaskGroup())
         ready = asyncio.Event()
         task = group.create_task(serve(ready), name=name)
         waiting = group.create_task(ready.wait(), name=f"{name}, ready")
@@ -32,15 +33,3 @@ async def running(name: str, serve: Callable[[asyncio.Event], Coroutine[Any, Any
             yield
         finally:
             task.cancel()
-
-
-@asynccontextmanager
-async def one_error() -> AsyncGenerator[None]:
-    """Turn a group of errors from inside into its first single one, where that is ours."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        first = first_of(group)
-        if isinstance(first, FabricError):
-            raise first from group
-        raise

@@ -17,11 +17,11 @@ from foa.app.fabric import Fabric, open_fabric
 from foa.app.federation import run_agents
 from foa.app.models import check_endpoint, open_embedder, open_model
 from foa.app.places import broker_folder, journal_file
-from foa.app.services import one_error
 from foa.app.settings import Settings
 from foa.app.stores import open_stores
 from foa.app.zero import Zero, run_agent_zero
 from foa.index.edge import EdgeIndex
+from foa.job import one_error
 from foa.values.ids import OrchestratorId
 
 
@@ -42,7 +42,8 @@ async def serve_agents(settings: Settings, sources: Sequence[AgentSource], *, ov
         BadInput: an agent file is not usable.
         BrokerUnreachable: no broker at that address.
     """
-    async with one_error(), AsyncExitStack() as stack:
+    async with AsyncExitStack() as stack:
+        stack.enter_context(one_error())
         yield await _serve(stack, settings, sources, over=over)
 
 
@@ -56,7 +57,8 @@ async def serve_orchestrator(settings: Settings, *, name: str) -> AsyncGenerator
         StoreFailed: the journal cannot be read.
     """
     with held(settings.state_dir, name):
-        async with one_error(), AsyncExitStack() as stack:
+        async with AsyncExitStack() as stack:
+            stack.enter_context(one_error())
             yield await _serve(stack, settings, (), over=None, orchestrator=name)
 
 
@@ -70,7 +72,8 @@ async def serve_all(
         BadInput, BrokerUnreachable, StoreFailed: as its parts.
     """
     with held(settings.state_dir, name):
-        async with one_error(), AsyncExitStack() as stack:
+        async with AsyncExitStack() as stack:
+            stack.enter_context(one_error())
             if not settings.broker_url:
                 data_dir = broker_folder(settings)
                 port = await stack.enter_async_context(broker_process(data_dir=data_dir, port=settings.broker_port))

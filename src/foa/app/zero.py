@@ -2,18 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from foa.agent_zero import AgentZero
 from foa.agents.announce import gone_agents, gone_since
-from foa.app.services import one_error, running
+from foa.app.services import running
 from foa.app.settings import Settings
 from foa.app.stores import Stores
 from foa.calls import Calls
 from foa.enforce import Enforcer
 from foa.exchange import Exchange
 from foa.index.exact import ExactIndex
+from foa.job import one_error
 from foa.orchestrator import Orchestrator
 from foa.policy.safety import SafetyFilter
 from foa.ports import Clock, Embedder, Model, Transport, VectorIndex
@@ -97,11 +98,11 @@ async def run_agent_zero(
     """
     topics = Topics(settings.root)
     reputation = Reputation()
-    async with (
-        one_error(),
-        open_registry(transport, embedder=embedder, clock=clock, topics=topics, name=id, index=index) as registry,
-        Exchange(transport, reply_topic=topics.replies(id)) as exchange,
-    ):
+    async with AsyncExitStack() as stack:
+        stack.enter_context(one_error())
+        enter = stack.enter_async_context
+        registry = await enter(open_registry(transport, embedder=embedder, clock=clock, topics=topics, name=id, index=index))
+        exchange = await enter(Exchange(transport, reply_topic=topics.replies(id)))
         await remember(reputation, registry, stores.outcomes)
         calls = Calls(exchange, transport)
         router = Router(registry, embedder, reputation, clock=clock, rules=route_rules(settings.parameters))

@@ -11,10 +11,10 @@ from foa.app.fabric import open_fabric
 from foa.app.federation import Federation
 from foa.app.federation_file import FederationFile
 from foa.app.places import journal_file
-from foa.app.services import one_error
 from foa.app.settings import Settings
 from foa.cli.console import progress
 from foa.cli.follow import follow
+from foa.job import one_error
 from foa.values.result import Result
 from foa.values.task import Submission
 from foa.values.topics import Topics
@@ -35,14 +35,15 @@ async def answer(
     Raises:
         FabricError: there is no result: no broker, nobody took the job, the fabric was lost.
     """
-    async with one_error(), client_of(settings, federation, over) as client:
-        handle = await client.submit(submission)
-        return await follow(
-            handle,
-            cancel=lambda: client.cancel(handle.id, reason="interrupted by its user"),
-            clock=SystemClock(),
-            console=progress() if shown else None,
-        )
+    with one_error():
+        async with client_of(settings, federation, over) as client:
+            handle = await client.submit(submission)
+            return await follow(
+                handle,
+                cancel=lambda: client.cancel(handle.id, reason="interrupted by its user"),
+                clock=SystemClock(),
+                console=progress() if shown else None,
+            )
 
 
 @asynccontextmanager
