@@ -211,7 +211,7 @@ class LmBrain:
         model = self._model
         if model is None or not revision.peers or agrees(revision.own, revision.peers):
             return voted
-        if revision.round > 2 and not model.drives_tools:
+        if revision.round > 1 + self._profile.limits.model_rounds or (revision.round > 2 and not model.drives_tools):
             return voted  # a small model gains nothing from a second look, and it costs the round its time
         meter = self._meter(revision.budget)
         ask = ModelRequest(
@@ -261,7 +261,7 @@ def sensible(reply: ModelReply, text: str, *, most: int) -> Proposal:
         fresh = similarity(terms(part), about) < WHOLE and all(
             similarity(terms(part), terms(other)) < SAME for other in kept.values()
         )
-        if len(part) >= 8 and fresh and terms(part) & about:
+        if len(part.split()) >= 3 and fresh and len(terms(part) & about) >= min(2, len(about)):
             kept[index] = part
     if len(kept) < 2:
         raise ModelReplyInvalid("fewer than two of its subtasks speak of the task, without repeating it")

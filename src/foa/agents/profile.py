@@ -63,6 +63,7 @@ class Limits:
     reply_tokens: int = 96  #: of one reply
     evidence: int = 4  #: pieces of evidence shown to the model
     seconds: float = 60.0  #: of one model call, 20 at most for a model that cannot drive tools; then a rule answers
+    model_rounds: int = 16  #: refinement rounds in which the model criticises and words; 0: a rule does
     slots: int = 4  #: requests worked on at once
     queue: int = 64  #: requests that may wait; more are refused
 
@@ -251,6 +252,8 @@ class _Reader:
             "slots": 1_024,
             "queue": 10_000,
         }
+        if not 0 <= limits.model_rounds <= 16:
+            raise self.wrong("limits", "model_rounds must be 0 to 16")
         for key, most in bounds.items():
             if not 1 <= getattr(limits, key) <= most:
                 raise self.wrong("limits", f"{key} must be 1 to {most:,}")

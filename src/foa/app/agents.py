@@ -2,11 +2,12 @@
 
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from foa.agents.brain import Agent
 from foa.agents.lm import LmBrain
-from foa.agents.profile import load_profile
+from foa.agents.profile import Limits, load_profile
 from foa.agents.tools.equip import equip
 from foa.app.settings import Settings
 from foa.errors import BadInput
@@ -48,11 +49,26 @@ async def build_agents(
                 continue
             for path in agent_files(source):
                 profile = load_profile(path)
+                if not settings.model_url:
+                    profile = replace(profile, limits=for_embedded(profile.limits))
                 tools = await stack.enter_async_context(
                     equip(profile, embedder=embedder, over=folder, cache=settings.cache_dir)
                 )
                 agents.append(Agent(profile=profile, brain=LmBrain(profile, model, clock=clock, tools=tools)))
         yield agents
+
+
+def for_embedded(limits: Limits) -> Limits:
+    """What the embedded model is asked for: it reads and writes some 150 tokens a second in all on two cores, and its
+    critique of a peer is not worth a second prompt. An agent that asks for less gets less.
+    """
+    return replace(
+        limits,
+        prompt_tokens=min(limits.prompt_tokens, 400),
+        reply_tokens=min(limits.reply_tokens, 64),
+        evidence=min(limits.evidence, 3),
+        model_rounds=0,
+    )
 
 
 def looked_at(over: Path | str) -> Path:
