@@ -4,7 +4,8 @@
      ├─ BadInput                   2  a file, setting or task is not usable: mend it and call again
      │   ├─ BadMessage             2  bytes off the wire did not decode or broke a bound
      │   └─ BadCapability          2  a VCV was refused by the registry
-     │       └─ FalseClaim         2  it was signed, and what it signs is not true
+     │       ├─ FalseClaim         2  it was signed, and what it signs is not true
+     │       └─ NotEmbedded        2  not refused for good: the embedder did not answer
      ├─ Unroutable                 3  no agent may or can take the task; final until the registry changes
      ├─ PolicyDenied               4  policy or safety forbids it; final
      ├─ BudgetExceeded             5  the budget cannot pay for it; call again with more
@@ -53,6 +54,10 @@ class FalseClaim(BadCapability):
     def __init__(self, message: str, *, key: str = "") -> None:
         self.key = key  #: the public key that signed it
         super().__init__(message)
+
+
+class NotEmbedded(BadCapability):
+    """The embedder did not answer, so a VCV could not be compared and indexed. It is tried again, where it was kept."""
 
 
 class Unroutable(FabricError):

@@ -73,18 +73,16 @@ async def learn(graded: Sequence[Outcome], reputation: Reputation, registry: Reg
     counted = [given for given in graded if not reputation.record(given)]
     for given in counted:
         await outcomes.append(encode_outcome(given))
-    try:
-        await registry.learn(counted)
-    except ModelUnreachable as error:  # an answer that was paid must not fail for it
-        log.warning("the registry learns from %d outcomes at the next start only: %s", len(counted), error)
+    await _teach(registry, counted)
 
 
 async def remember(reputation: Reputation, registry: Registry, outcomes: Outcomes) -> None:
     """Take everything that was kept, at the start; a damaged record is passed over.
 
+    Where the embedder does not answer, reputation is there and the registry goes without what was learned.
+
     Raises:
         StoreFailed: the outcomes cannot be read.
-        ModelUnreachable: the embedder does not answer.
     """
     counted: list[Outcome] = []
     for record in await outcomes.replay():
@@ -95,4 +93,11 @@ async def remember(reputation: Reputation, registry: Registry, outcomes: Outcome
             continue
         if not reputation.record(outcome):
             counted.append(outcome)
-    await registry.learn(counted)
+    await _teach(registry, counted)
+
+
+async def _teach(registry: Registry, counted: Sequence[Outcome]) -> None:
+    try:
+        await registry.learn(counted)
+    except ModelUnreachable as error:  # neither an answer that was paid nor the start must fail for it
+        log.warning("the registry learns from %d outcomes at the next start only: %s", len(counted), error)

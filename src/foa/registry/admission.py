@@ -30,6 +30,8 @@ class RegistryLimits:
     check_text: bool = True  #: compare c with the embedding of the card's own text
     text_similarity: float = 0.95  #: least cosine of that comparison
     search_vectors: int = 8  #: skill and example vectors indexed beside c; 0: c alone
+    unembedded: int = 1_024  #: cards kept for a later try when the embedder does not answer
+    again_seconds: float = 15.0  #: how long until that try
     remembered: int = 100_000  #: tombstones, refusals and keys remembered
 
 

@@ -3,6 +3,7 @@
     foa/capabilities/updates/+ ─► queue ─► admitted in batches ─► acknowledged
     foa/capabilities/vitals/+  ─► at once
     refusal ─► foa/policies/enforcement
+    embedder away ─► kept, and tried again later
     foa/orchestrators/{name}/echo ─► oneself: what was retained before it has been taken
 
 Cards come in bursts (a late joiner gets every retained one at once), so that a batch costs one embedding call and one index
@@ -10,6 +11,7 @@ update. Under a flood of bad cards the oldest refusals are not published; the re
 """
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import AsyncIterator
@@ -54,7 +56,6 @@ async def listen(
 
     Raises:
         BrokerUnreachable: the broker refuses the subscription.
-        ModelUnreachable: the embedder does not answer.
     """
     waiting: asyncio.Queue[Delivery] = asyncio.Queue(WAITING)
     untold: asyncio.Queue[Publication] = asyncio.Queue(UNTOLD)
@@ -71,14 +72,24 @@ async def listen(
         else:
             ready.set()
         while True:
-            batch = [await waiting.get()]
-            while len(batch) < BATCH and not waiting.empty():
-                batch.append(waiting.get_nowait())
+            batch = await _batch(waiting, registry.again_seconds)
             await _take(registry, batch, untold, topics, clock)
             for delivery in batch:
                 await delivery.acknowledge()
                 if delivery.publication.topic == echo.topic and delivery.publication.payload == echo.payload:
                     ready.set()
+            await registry.try_again()
+
+
+async def _batch(waiting: asyncio.Queue[Delivery], seconds: float | None) -> list[Delivery]:
+    """What is there, at least one delivery; nothing where none comes within `seconds`."""
+    batch: list[Delivery] = []
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            batch.append(await waiting.get())
+    while len(batch) < BATCH and not waiting.empty():
+        batch.append(waiting.get_nowait())
+    return batch
 
 
 async def _catch_up(echo: Publication, transport: Transport, ready: asyncio.Event) -> None:

@@ -13,18 +13,19 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TypeVar, cast
 
-import msgspec
 import numpy as np
 
-from foa.errors import BadCapability, FalseClaim
+from foa.errors import BadCapability, FalseClaim, ModelUnreachable
 from foa.ports import Clock, Embedder, Hit, IndexPoint, IndexQuery, VectorIndex
 from foa.registry.admission import Admission, Departed, RegistryLimits
 from foa.registry.bloom import set_positions
-from foa.registry.card import capability_text, decode_card
+from foa.registry.card import decode_card
 from foa.registry.learned import Learned
 from foa.registry.reputation import Outcome
 from foa.registry.roster import Facts, Roster
 from foa.registry.shelf import Shelf
+from foa.registry.texts import body_of, search_texts, text_lie, text_of
+from foa.registry.unembedded import Unembedded
 from foa.registry.vitals import decode_vitals
 from foa.values.ids import AgentId
 from foa.values.vcv import Matrix, Vcv, Vector, Vitals
@@ -67,6 +68,7 @@ class Registry:
         self._hidden: set[AgentId] = set()  # admitted and offline: not in the index
         self._foreign: dict[AgentId, Vector] = {}  # c by our embedder, of agents that use another
         self._watchers: list[Callable[[AgentId], None]] = []
+        self._unembedded = Unembedded(self.limits)
         self._expelled: set[str] = set()  # keys quarantined in this batch
 
     def __len__(self) -> int:
@@ -130,12 +132,19 @@ class Registry:
         return results[0]
 
     async def admit_many(self, cards: Sequence[tuple[AgentId | None, bytes]]) -> list[Vcv | BadCapability]:
-        """Take cards in order, with one embedding call and one index update; gives a VCV or its refusal for each."""
+        """Take cards in order, with one embedding call and one index update; gives a VCV or its refusal for each.
+
+        Where the embedder does not answer, that is NotEmbedded, and `try_again` takes the card later.
+        """
         results: list[Vcv | BadCapability] = [self._open(agent, payload) for agent, payload in cards]
-        await self._check_texts(results)
+        vectors: list[Matrix] = []
+        try:
+            await self._check_texts(results)
+            vectors = await self._more_vectors([vcv for vcv in results if isinstance(vcv, Vcv)])
+        except ModelUnreachable as error:
+            self._put_off([payload for _, payload in cards], results, str(error))
         points: dict[AgentId, IndexPoint] = {}
         opened = [(i, vcv) for i, vcv in enumerate(results) if isinstance(vcv, Vcv)]
-        vectors = await self._more_vectors([vcv for _, vcv in opened])
         for (i, vcv), more in zip(opened, vectors, strict=True):
             try:
                 self._put(cards[i][1], vcv)
@@ -147,6 +156,16 @@ class Registry:
         await self._expel()
         self._heard.set()
         return results
+
+    @property
+    def again_seconds(self) -> float | None:
+        """How long until `try_again` has something to do; None: no card waits for the embedder."""
+        return self._unembedded.seconds(monotonic=self._clock.monotonic())
+
+    async def try_again(self) -> None:
+        """Take the cards that could not be embedded, where their time has come."""
+        while cards := self._unembedded.take(monotonic=self._clock.monotonic()):
+            await self.admit_many(cards)
 
     async def known(self, agents: Collection[AgentId]) -> None:
         """Wait until every one of these was admitted or refused."""
@@ -167,6 +186,7 @@ class Registry:
 
     async def leave(self, agent: AgentId) -> bool:
         """An agent left (its retained card was emptied); False where it was not there."""
+        self._unembedded.drop(agent)
         entry = self.roster.drop(agent)
         if entry is None:
             return False
@@ -182,6 +202,8 @@ class Registry:
 
     async def hear_vitals(self, agent: AgentId, payload: bytes) -> None:
         """Take vitals. Gone: out of the index until it is back. Before the card came: kept for it.
+
+        An agent that is back stays out where the embedder does not answer; its next vitals try again.
 
         Raises:
             BadMessage: not usable.
@@ -209,7 +231,10 @@ class Registry:
             return
         self.roster.set_vitals(agent, vitals)
         if vitals.online and agent in self._hidden:
-            await self._show(agent)
+            try:
+                await self._show(agent)
+            except ModelUnreachable as error:
+                log.warning("agent %s is back and not found yet: %s", agent, error)
         elif not vitals.online and agent not in self._hidden:
             self._hidden.add(agent)
             await self.index.remove([agent])
@@ -255,20 +280,29 @@ class Registry:
         opened = [(i, vcv) for i, vcv in enumerate(results) if isinstance(vcv, Vcv) and self._must_embed(vcv)]
         if not opened:
             return
-        vectors = await self.embedder.embed([_text(vcv) for _, vcv in opened])
+        vectors = await self.embedder.embed([text_of(vcv) for _, vcv in opened])
         for (i, vcv), ours in zip(opened, vectors, strict=True):
             if vcv.embedder != self.embedder.id:
                 # e of another embedder is no evidence: a row of zeros gives g = 1/2
                 results[i] = replace(vcv, c=ours, e=np.zeros_like(ours))
-            elif refusal := _text_lie(vcv, ours, self.limits.text_similarity):
+            elif refusal := text_lie(vcv, ours, self.limits.text_similarity):
                 results[i] = self._refused(vcv.agent_id, refusal, vcv.public_key)
+
+    def _put_off(self, payloads: Sequence[bytes], results: list[Vcv | BadCapability], why: str) -> None:
+        """Refuse for now every card that was not refused already, and keep it for another try."""
+        opened = [(i, vcv) for i, vcv in enumerate(results) if isinstance(vcv, Vcv)]
+        for i, vcv in opened:
+            refusal = self._unembedded.put_off(vcv.agent_id, payloads[i], why)
+            results[i] = self._refused(vcv.agent_id, refusal, "")
+        self._unembedded.failed(len(opened), monotonic=self._clock.monotonic())
+        log.warning("%d cards could not be embedded: %s", len(opened), why)
 
     def _must_embed(self, vcv: Vcv) -> bool:
         return self.limits.check_text or vcv.embedder != self.embedder.id
 
     async def _more_vectors(self, vcvs: Sequence[Vcv]) -> list[Matrix]:
         """Embed what each agent is good at, request by request and skill by skill, for MaxSim."""
-        texts = [[*vcv.examples, *vcv.skills][: self.limits.search_vectors] for vcv in vcvs]
+        texts = [search_texts(vcv, self.limits.search_vectors) for vcv in vcvs]
         flat = [text for some in texts for text in some]
         vectors = await self.embedder.embed(flat) if flat else np.zeros((0, self.embedder.dimension), np.float32)
         ends = np.cumsum([len(some) for some in texts])
@@ -295,6 +329,7 @@ class Registry:
         _remember(self._decoded, agent, vcv, _DECODED)
         self._departed.pop(agent, None)
         self._refusals.pop(agent, None)
+        self._unembedded.drop(agent)
         # a card is a sign of life: whoever publishes one is online until its vitals say otherwise
         known = self._vitals.get(agent, Vitals())
         if agent in self._hidden:
@@ -313,7 +348,7 @@ class Registry:
         held = self._shelf.get(vcv.agent_id)
         if held is None or held == payload:
             return held is not None
-        old, new = _body(held), _body(payload)
+        old, new = body_of(held), body_of(payload)
         earlier, later = old.pop("issued_at"), new.pop("issued_at")
         return old == new and cast("float", later) > cast("float", earlier)
 
@@ -339,9 +374,9 @@ class Registry:
 
     async def _show(self, agent: AgentId) -> None:
         """Put an agent into the index (again), with what it has proved."""
-        self._hidden.discard(agent)
         if (vcv := self.get(agent)) is not None:
             [more] = await self._more_vectors([vcv])
+            self._hidden.discard(agent)
             await self.index.upsert([self._point(vcv, more)])
 
     def _point(self, vcv: Vcv, more: Matrix) -> IndexPoint:
@@ -350,28 +385,12 @@ class Registry:
             agent=vcv.agent_id,
             vector=vcv.c,
             more_vectors=(*more, *([] if proved is None else [proved])),
-            text="\n".join([_text(vcv), *self.learned.texts(vcv.agent_id)]),
+            text="\n".join([text_of(vcv), *self.learned.texts(vcv.agent_id)]),
             bloom=set_positions(vcv.s),
             policies=vcv.p,
             embedder=self.embedder.id,
             kinds=vcv.kinds,
         )
-
-
-def _text(vcv: Vcv) -> str:
-    return capability_text(name=vcv.name, description=vcv.description, skills=vcv.skills, examples=vcv.examples)
-
-
-def _body(payload: bytes) -> dict[str, object]:
-    return cast("dict[str, object]", msgspec.json.decode(payload)["vcv"])
-
-
-def _text_lie(vcv: Vcv, ours: Vector, least: float) -> FalseClaim | None:
-    if vcv.c.shape != ours.shape:
-        return FalseClaim(f"agent {vcv.agent_id}: c has {len(vcv.c)} dimensions, {vcv.embedder} gives {len(ours)}")
-    if (cosine := float(vcv.c @ ours)) < least:
-        return FalseClaim(f"agent {vcv.agent_id}: c is not the embedding of its own text (cosine {cosine:.2f})")
-    return None
 
 
 def _remember(store: "OrderedDict[K, V]", key: K, value: V, most: int) -> None:

@@ -1,0 +1,43 @@
+"""What the registry reads in a card's text: the words that are embedded, and whether c is their embedding."""
+
+from typing import cast
+
+import msgspec
+
+from foa.errors import FalseClaim
+from foa.registry.card import capability_text
+from foa.values.vcv import Vcv, Vector
+
+
+def text_of(vcv: Vcv) -> str:
+    """The text that c is the embedding of."""
+    return capability_text(name=vcv.name, description=vcv.description, skills=vcv.skills, examples=vcv.examples)
+
+
+def search_texts(vcv: Vcv, most: int) -> list[str]:
+    """What an agent is good at, request by request and skill by skill; each becomes a vector beside c."""
+    return [*vcv.examples, *vcv.skills][:most]
+
+
+def body_of(payload: bytes) -> dict[str, object]:
+    """What a card says, without its signature.
+
+    Args:
+        payload: a card that was decoded before.
+    """
+    return cast("dict[str, object]", msgspec.json.decode(payload)["vcv"])
+
+
+def text_lie(vcv: Vcv, ours: Vector, least: float) -> FalseClaim | None:
+    """Why c is not the embedding of the card's own text, or None.
+
+    Args:
+        vcv: as decoded.
+        ours: the embedding of its text by our own embedder, shape (d,).
+        least: cosine from which the two are the same.
+    """
+    if vcv.c.shape != ours.shape:
+        return FalseClaim(f"agent {vcv.agent_id}: c has {len(vcv.c)} dimensions, {vcv.embedder} gives {len(ours)}")
+    if (cosine := float(vcv.c @ ours)) < least:
+        return FalseClaim(f"agent {vcv.agent_id}: c is not the embedding of its own text (cosine {cosine:.2f})")
+    return None

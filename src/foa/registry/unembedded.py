@@ -1,0 +1,56 @@
+"""Cards that could not be embedded because the embedder did not answer: kept, a bounded number, for a later try.
+
+put off ─► wait `again_seconds` ─► taken, half as many at once as failed ─► admitted │ put off again
+
+Halving lets cards in of which one alone makes the embedder fail: that one ends by itself.
+"""
+
+from foa.errors import NotEmbedded
+from foa.registry.admission import RegistryLimits
+from foa.values.ids import AgentId
+
+AT_ONCE = 256  #: most cards of one try
+
+
+class Unembedded:
+    """A line of cards, each with the id it came in under."""
+
+    def __init__(self, limits: RegistryLimits) -> None:
+        self._limits = limits
+        self._line: dict[tuple[AgentId, bytes], None] = {}
+        self._at_once = AT_ONCE
+        self._due = 0.0
+
+    def __len__(self) -> int:
+        return len(self._line)
+
+    def put_off(self, agent: AgentId, payload: bytes, why: str) -> NotEmbedded:
+        """Put a card at the end of the line; gives the refusal, which says whether there was room."""
+        if (agent, payload) not in self._line and len(self._line) >= self._limits.unembedded:
+            return NotEmbedded(f"agent {agent}: its card could not be embedded, and too many wait; publish it again: {why}")
+        self._line[agent, payload] = None
+        return NotEmbedded(f"agent {agent}: its card could not be embedded and waits for another try: {why}")
+
+    def failed(self, cards: int, *, monotonic: float) -> None:
+        """So many cards failed together: fewer at once are tried next, and not at once."""
+        self._at_once = max(1, min(AT_ONCE, cards) // 2)
+        self._due = monotonic + self._limits.again_seconds
+
+    def drop(self, agent: AgentId) -> None:
+        """The agent left, or a card of it was admitted."""
+        if self._line:
+            self._line = {card: None for card in self._line if card[0] != agent}
+
+    def seconds(self, *, monotonic: float) -> float | None:
+        """How long until the next try; None: no card waits."""
+        return max(0.0, self._due - monotonic) if self._line else None
+
+    def take(self, *, monotonic: float) -> list[tuple[AgentId, bytes]]:
+        """Take the cards of the next try out of the line; none before its time."""
+        if monotonic < self._due:
+            return []
+        taken = list(self._line)[: self._at_once]
+        for card in taken:
+            del self._line[card]
+        self._at_once = min(AT_ONCE, 2 * self._at_once)
+        return taken
