@@ -72,7 +72,7 @@ class Member:
     def hear(self, message: ChannelMessage) -> None:
         """Take one message of the channel. Never waits."""
         match message:
-            case Begin() if self._rounds is None and message.cluster == self._join.cluster:
+            case Begin() if self._rounds is None and self._is_mine(message):
                 self._open(message)
             case RoundPost() if self._rounds is not None:
                 if not self._rounds.accept(message) and self._rounds.complete(self._rounds.current):
@@ -82,8 +82,12 @@ class Member:
             case _:
                 pass  # TASK_COMPLETE is for Agent-0: a member ends by its own count, whoever claims to speak for all
 
+    def _is_mine(self, begin: Begin) -> bool:
+        """Whether it names members of the Join alone: whoever does not know them is not the Agent-0 that sent it."""
+        return begin.cluster == self._join.cluster and self._weights.keys() >= set(begin.members)
+
     def _open(self, begin: Begin) -> None:
-        named = frozenset(AgentId(agent) for agent in begin.members) & frozenset(self._weights)
+        named = frozenset(AgentId(agent) for agent in begin.members)
         self._rounds = Rounds(
             cluster=ClusterId(self._join.cluster),
             own=self._agent,

@@ -230,6 +230,8 @@ async def _join(job: Job, calls: Calls, cluster: Cluster, budget: Budget, second
         try:
             key = f"{cluster.id}/join"
             async with calls.ask(job, agent, request, expects=Joined, key=key, seconds=wait, paid=True) as answered:
+                if answered.body.cluster != cluster.id:
+                    raise AgentLost(agent, f"joined the cluster {answered.body.cluster}, not {cluster.id}")
                 there[agent] = answered.body.so_far
         except (AgentLost, AgentRefused) as loss:
             job.lose(agent, loss.reason, subtask=subtask.id)
