@@ -15,7 +15,7 @@ from itertools import chain
 
 from foa.calls import Calls
 from foa.enforce import Enforcer
-from foa.errors import BudgetExceeded, FabricError, StoreFailed
+from foa.errors import BudgetExceeded, FabricError, ModelUnreachable, StoreFailed
 from foa.job import Done, Job, one_error
 from foa.messages import Input
 from foa.phases.assign import Staffed, staff
@@ -187,7 +187,11 @@ class Orchestrator:
         cards = {kept.agent: card for kept in drafts if (card := self.registry.get(kept.agent)) is not None}
 
         async def group_now() -> Done[tuple[tuple[str, ...], ...]]:
-            return Done(value=await group_drafts(drafts, cards, self.embedder, job.parameters))
+            try:
+                return Done(value=await group_drafts(drafts, cards, self.embedder, job.parameters))
+            except ModelUnreachable as error:  # the drafts are paid: each stands for itself
+                job.fell_back(f"the drafts of {subtask.id} are not clustered, each stands alone: {error}")
+                return Done(value=tuple((kept.agent,) for kept in sorted(drafts, key=lambda kept: kept.agent)))
 
         clusters = await job.steps.once(f"cluster/{subtask.id}", tuple[tuple[str, ...], ...], group_now)
         job.events.tell(events.Clustered(at=job.clock.now(), subtask=subtask.id, clusters=clusters))

@@ -336,6 +336,25 @@ async def test_an_embedder_that_fails_at_the_very_end_does_not_cost_the_answer(t
     assert len(outcomes) == 2  # the next start learns from them
 
 
+async def test_an_embedder_that_fails_while_drafts_are_clustered_does_not_cost_them(tmp_path: Path):
+    class Breaking(CachedEmbedder):
+        async def embed(self, texts):
+            if any("drafted [s1]" in text for text in texts):
+                raise ModelUnreachable("the embedder does not answer")
+            return await super().embed(texts)
+
+    agents = [scripted(name, Script(words="drafted")) for name in ("a", "b")]
+    async with (
+        asyncio.timeout(60),
+        Federation.start(settings_for(tmp_path), agents=agents, embedder=Breaking(WordLlamaEmbedder())) as started,
+    ):
+        result = await answer(started)
+    assert result.status == "done"
+    assert "drafted [s1]" in result.answer
+    assert {view.members for view in result.clusters if view.subtask == "s1"} == {("a",), ("b",)}
+    assert any("drafts of s1 are not clustered" in said and "does not answer" in said for said in result.fallbacks)
+
+
 async def test_auditors_hear_every_grant_over_labelled_work(tmp_path: Path):
     agents = [scripted("cleared", Script(), policies=["hipaa"])]
     async with (

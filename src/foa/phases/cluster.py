@@ -26,6 +26,9 @@ async def group_drafts(
 
     Returns:
         The members of each cluster, sorted; together they are every drafter.
+
+    Raises:
+        ModelUnreachable: the embedder does not answer.
     """
     alone = tuple((kept.agent,) for kept in sorted(drafts, key=_name) if kept.agent not in cards)
     drafts = sorted((kept for kept in drafts if kept.agent in cards), key=_name)
