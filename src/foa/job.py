@@ -35,6 +35,8 @@ T = TypeVar("T")
 #: How long a cancelled job waits for the save of a paid result, seconds.
 SAVE_SECONDS = 5.0
 MAX_EVENTS_WAITING = 10_000  #: of one job
+#: Least time between two saves of events while a job runs: nobody sees the difference, and the store's thread does.
+EVENTS_APART_SECONDS = 0.02
 #: What each agent was paid for one step.
 Spends = Mapping[str, Spend]
 
@@ -145,6 +147,7 @@ class EventLog:
         self._job = job
         self._waiting: deque[AnyEvent] = deque()
         self._news = asyncio.Event()
+        self._closing = asyncio.Event()
         self._closed = False
 
     def tell(self, event: AnyEvent) -> None:
@@ -158,6 +161,7 @@ class EventLog:
     def close(self) -> None:
         """No more events; `run` ends when those in line are written."""
         self._closed = True
+        self._closing.set()
         self._news.set()
 
     async def run(self) -> None:
@@ -174,8 +178,15 @@ class EventLog:
                 await self._journal.note(self._job, *payloads)
             for payload in payloads:
                 await self._publish(payload)
-            if not self._waiting and not self._closed:
-                await self._news.wait()
+            await self._pause()
+
+    async def _pause(self) -> None:
+        """Until there is news, and then a moment more: a burst of events is one save. Closing ends the moment."""
+        if not self._waiting and not self._closed:
+            await self._news.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(EVENTS_APART_SECONDS):
+                await self._closing.wait()
 
     async def _publish(self, payload: bytes) -> None:
         try:

@@ -177,8 +177,8 @@ class Journal(Protocol):
 class Outcomes(Protocol):
     """Graded contributions, from which reputation is computed again at every start: bounded, decaying, replayable."""
 
-    async def append(self, outcome: bytes) -> None:
-        """Keep one graded outcome."""
+    async def append(self, *outcomes: bytes) -> None:
+        """Keep graded outcomes, all or none."""
         ...
 
     async def replay(self) -> Sequence[bytes]:

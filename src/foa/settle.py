@@ -71,8 +71,8 @@ async def learn(graded: Sequence[Outcome], reputation: Reputation, registry: Reg
         StoreFailed: they cannot be kept.
     """
     counted = [given for given in graded if not reputation.record(given)]
-    for given in counted:
-        await outcomes.append(encode_outcome(given))
+    if counted:
+        await outcomes.append(*map(encode_outcome, counted))
     await _teach(registry, counted)
 
 

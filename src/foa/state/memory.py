@@ -113,9 +113,11 @@ class MemoryOutcomes:
     def __init__(self, *, kept: int = bounds.OUTCOMES_KEPT) -> None:
         self._outcomes: deque[bytes] = deque(maxlen=kept)
 
-    async def append(self, outcome: bytes) -> None:
-        """Keep one graded outcome."""
-        self._outcomes.append(bounds.check_bytes(outcome, bounds.MAX_OUTCOME_BYTES, what="an outcome"))
+    async def append(self, *outcomes: bytes) -> None:
+        """Keep graded outcomes, all or none."""
+        for outcome in outcomes:
+            bounds.check_bytes(outcome, bounds.MAX_OUTCOME_BYTES, what="an outcome")
+        self._outcomes.extend(outcomes)
 
     async def replay(self) -> Sequence[bytes]:
         """All that are kept, oldest first."""

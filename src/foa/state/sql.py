@@ -173,17 +173,19 @@ class SqlOutcomes:
         self._append = schema.outcomes.insert().returning(schema.outcomes.c.serial)
         self._forget = delete(schema.outcomes).where(schema.outcomes.c.serial <= bindparam("until"))
 
-    async def append(self, outcome: bytes) -> None:
-        """Keep one graded outcome.
+    async def append(self, *outcomes: bytes) -> None:
+        """Keep graded outcomes, all or none.
 
         Raises:
-            StoreFailed: also when it is over `bounds.MAX_OUTCOME_BYTES`.
+            StoreFailed: also when one is over `bounds.MAX_OUTCOME_BYTES`.
         """
-        bounds.check_bytes(outcome, bounds.MAX_OUTCOME_BYTES, what="an outcome")
+        for outcome in outcomes:
+            bounds.check_bytes(outcome, bounds.MAX_OUTCOME_BYTES, what="an outcome")
 
         def append(connection: Connection) -> None:
-            serial = connection.execute(self._append, {"outcome": outcome}).scalar_one()
-            connection.execute(self._forget, {"until": serial - self._kept})
+            serials = [connection.execute(self._append, {"outcome": outcome}).scalar_one() for outcome in outcomes]
+            if serials:
+                connection.execute(self._forget, {"until": serials[-1] - self._kept})
 
         await self._database.write(append)
 
@@ -210,6 +212,9 @@ class SqlReplies:
         self._seconds = seconds
         replies = schema.replies
         self._kept_since = 0
+        self._keys: set[str] = set()
+        self._all_known = False
+        self._every = select(replies.c.key)
         self._find = select(replies.c.reply).where(
             replies.c.key == bindparam("of"), replies.c.kept_at >= bindparam("oldest")
         )
@@ -220,7 +225,17 @@ class SqlReplies:
         self._many = delete(replies).where(replies.c.serial <= newest - kept)
 
     async def find(self, key: str) -> bytes | None:
-        """The stored reply, if there is one that is not too old."""
+        """The stored reply, if there is one that is not too old.
+
+        Nearly every key is new, so the keys are held in memory: read once, then followed. A key that another process keeps
+        after that is not seen: an agent lives in one process at a time.
+        """
+        if not self._all_known:
+            found = await self._database.read(lambda c: list(c.execute(self._every).scalars()))
+            self._keys.update(found)
+            self._all_known = True
+        if key not in self._keys and len(self._keys) <= 2 * self._kept:  # past that, keys are no longer followed
+            return None
         asked = {"of": key, "oldest": self._clock.now() - self._seconds}
         return await self._database.read(lambda c: c.execute(self._find, asked).scalar())
 
@@ -237,6 +252,8 @@ class SqlReplies:
             "kept_at": now,
         }
 
+        if len(self._keys) <= 2 * self._kept:
+            self._keys.add(key)
         self._kept_since += 1
         prune = self._kept_since % max(1, self._kept // 100) == 0  # the bound may be passed by 1 %
 
