@@ -237,6 +237,20 @@ async def test_a_request_out_of_time_is_refused_and_may_be_asked_again(hub: Memo
     assert isinstance(again.body, Drafted)
 
 
+async def test_a_model_call_that_the_deadline_cut_off_is_in_the_bill_of_the_refusal(hub: MemoryHub, asker: Asker) -> None:
+    model, clock = CannedModel("too late"), HandClock()
+    model.gate = asyncio.Event()
+    profile = parse_profile("---\nname: slow\n---\nYou know fruit.", file="slow.md")
+    async with hosting(hub, Agent(profile=profile, brain=LmBrain(profile, model, clock=clock)), clock=clock):
+        short = Budget(usd=1.0, tokens=10_000, calls=3, seconds=0.2)
+        reply = await asker.ask("slow", drafting("How are red apples grown?", budget=short))
+    assert isinstance(reply.body, Refused)
+    assert reply.body.kind == "budget"
+    assert reply.spend.calls == 1
+    assert 0 < reply.spend.tokens_in < 10_000
+    assert reply.spend.tokens_out == 0  # nobody knows what it had written by then
+
+
 async def test_an_agent_answers_only_the_kinds_it_names(hub: MemoryHub, asker: Asker) -> None:
     profile = parse_profile("---\nname: drafter\nkinds: [draft]\n---\nDrafts.", file="drafter.md")
     clock = HandClock()

@@ -10,7 +10,7 @@ worked on waits for it.
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from logging import getLogger
 from typing import Literal, cast
@@ -20,13 +20,14 @@ import msgspec
 from foa.agents.brain import Answer
 from foa.agents.channel import Channels
 from foa.agents.member import Member
+from foa.agents.meter import metered
 from foa.agents.seat import Seat
 from foa.errors import BadMessage, BudgetExceeded, FabricError, ModelReplyInvalid, PolicyDenied, PublishRefused, StoreFailed
 from foa.exchange import KEY_PROPERTY, MAX_KEY, answer
 from foa.messages import DraftRequest, Join, Joined, Propose, Refused, Reply, Request, SoFar, Stop, decode, encode
 from foa.policy.gate import enforcement, may_dispatch
 from foa.ports import Clock, Delivery, Replies, Transport
-from foa.values.budget import Budget
+from foa.values.budget import Budget, Spend
 from foa.values.ids import AgentId, ClusterId, JobId
 from foa.values.publication import Publication
 from foa.values.topics import Topics
@@ -161,10 +162,16 @@ class Desk:
         return reply
 
     async def _work(self, seat: Seat, request: Propose | DraftRequest) -> Answer:
-        """Ask the brain, in a slot and in time; whatever goes wrong becomes a refusal that says what."""
+        """Ask the brain, in a slot and in time; whatever goes wrong becomes a refusal that says what, and what it cost."""
         kind = "propose" if isinstance(request, Propose) else "draft"
         if (refused := await self._gate(seat, kind, request.task.policies, job=request.job)) is not None:
             return Answer(body=refused)
+        with metered() as spent:
+            found = await self._think(seat, request, kind, spent)
+        self.counts[found.body.kind if isinstance(found.body, Refused) else kind] += 1
+        return found
+
+    async def _think(self, seat: Seat, request: Propose | DraftRequest, kind: str, spent: Callable[[], Spend]) -> Answer:
         came = self._clock.monotonic()
         try:
             async with asyncio.timeout(request.budget.seconds), seat.slot():
@@ -173,19 +180,18 @@ class Desk:
                 found = await (seat.brain.propose(asked) if isinstance(asked, Propose) else seat.brain.draft(asked))
                 seat.took(self._clock.monotonic() - began)
         except TimeoutError:
-            found = _refused("budget", f"not ready in the {request.budget.seconds:g} s of the request")
+            return _refused("budget", f"not ready in the {request.budget.seconds:g} s of the request", spent())
         except BudgetExceeded as error:
-            found = _refused("budget", str(error))
+            return _refused("budget", str(error), spent())
         except PolicyDenied as error:
-            found = _refused("policy", str(error))
+            return _refused("policy", str(error), spent())
         except ModelReplyInvalid as error:
-            found = Answer(body=Refused(kind="model", reason=str(error)[:2_000]), spend=error.spend)
+            return _refused("model", str(error), error.spend)
         except FabricError as error:
-            found = _refused("model", str(error))
+            return _refused("model", str(error), spent())
         except Exception as error:  # as in `_contained`, and the asker is told
             log.exception("agent %s failed at %s", seat.profile.agent_id, kind)
-            found = _refused("model", f"an error in the agent itself: {type(error).__name__}")
-        self.counts[found.body.kind if isinstance(found.body, Refused) else kind] += 1
+            return _refused("model", f"an error in the agent itself: {type(error).__name__}", spent())
         return found
 
     # ── refine ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -298,8 +304,8 @@ def replace_budget(request: Propose | DraftRequest, *, seconds: float) -> Propos
     return msgspec.structs.replace(request, budget=left)
 
 
-def _refused(kind: Literal["policy", "budget", "model"], reason: str) -> Answer:
-    return Answer(body=Refused(kind=kind, reason=reason[:2_000]))
+def _refused(kind: Literal["policy", "budget", "model"], reason: str, spend: Spend) -> Answer:
+    return Answer(body=Refused(kind=kind, reason=reason[:2_000]), spend=spend)
 
 
 def _key(seat: Seat, request: Propose | DraftRequest, delivery: Delivery) -> str:

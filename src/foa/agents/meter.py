@@ -1,5 +1,9 @@
 """What one request may still spend: asked before every model call, so that the hard stop holds."""
 
+import asyncio
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 
 from foa.errors import BudgetExceeded, ModelReplyInvalid
@@ -17,6 +21,23 @@ def estimate_tokens(*texts: str) -> int:
     return int(sum(map(len, texts)) / CHARACTERS_PER_TOKEN) + 16
 
 
+_meters: ContextVar["list[Meter] | None"] = ContextVar("foa_meters", default=None)
+
+
+@contextmanager
+def metered() -> Generator[Callable[[], Spend]]:
+    """Give what the meters that are made inside the block have counted: the cost of a request that ends without an answer.
+
+    It is nothing where a brain counts in its own way.
+    """
+    meters: list[Meter] = []
+    token = _meters.set(meters)
+    try:
+        yield lambda: sum((meter.spend for meter in meters), Spend())
+    finally:
+        _meters.reset(token)
+
+
 class Meter:
     """The budget of one request, counted down."""
 
@@ -26,6 +47,8 @@ class Meter:
         self._clock = clock
         self._began = clock.monotonic()
         self._spent = Spend()
+        if (meters := _meters.get()) is not None:
+            meters.append(self)
 
     @property
     def spend(self) -> Spend:
@@ -51,7 +74,7 @@ class Meter:
             BudgetExceeded: not even a short reply fits; says which part of the budget is short.
         """
         left = self.left()
-        prompt = estimate_tokens(request.instructions, request.prompt, "" if request.schema is None else str(request.schema))
+        prompt = _prompt_tokens(request)
         calls = min(request.calls, left.calls)
         if calls < 1:
             raise BudgetExceeded("no model call is left in the budget")
@@ -72,12 +95,18 @@ class Meter:
     async def ask(self, model: Model, request: ModelRequest) -> ModelReply:
         """Ask within what is left, and count what it took.
 
+        Of a call that is cancelled the prompt is counted, by estimate: what was written by then nobody knows.
+
         Raises:
             BudgetExceeded: as `fit`.
             ModelUnreachable, ModelReplyInvalid: from the model; what an unusable reply cost is counted.
         """
+        fitting = self.fit(request)
         try:
-            reply = await model.ask(self.fit(request))
+            reply = await model.ask(fitting)
+        except asyncio.CancelledError:
+            self._count(Spend(tokens_in=_prompt_tokens(fitting), calls=1))
+            raise
         except ModelReplyInvalid as error:
             self._count(error.spend)
             raise
@@ -89,3 +118,7 @@ class Meter:
 
     def _cost(self, prompt: int, reply: int, calls: int) -> float:
         return self._price.of(tokens_in=calls * prompt, tokens_out=calls * reply, calls=calls)
+
+
+def _prompt_tokens(request: ModelRequest) -> int:
+    return estimate_tokens(request.instructions, request.prompt, "" if request.schema is None else str(request.schema))
