@@ -101,7 +101,7 @@ class Calls:
         reservation = job.account.reserve(NOTHING if paid else request.budget)
         spend = Spend()
         try:
-            reply, acknowledge = await self._reply(job, agent, encode(request), key=key, seconds=seconds)
+            reply, acknowledge = await self._reply(job, agent, request, key=key, seconds=seconds)
             body = reply.body
             if not isinstance(body, expects | Refused):
                 await acknowledge()
@@ -124,7 +124,7 @@ class Calls:
         await acknowledge()
 
     async def _reply(
-        self, job: Job, agent: AgentId, payload: bytes, *, key: str, seconds: float
+        self, job: Job, agent: AgentId, request: Propose | DraftRequest | Join, *, key: str, seconds: float
     ) -> tuple[Reply, Callable[[], Awaitable[None]]]:
         limit = asyncio.timeout(seconds + GRACE_SECONDS)
         waiting = self._waiting.setdefault(agent, set())
@@ -135,10 +135,10 @@ class Calls:
             async with limit:
                 delivery = await self._exchange.request(
                     job.topics.tasks(agent),
-                    payload,
+                    encode(request),
                     key=key,
                     seconds=seconds + GRACE_SECONDS,
-                    user_properties=(("foa-job", job.id),),
+                    user_properties=_properties(request),
                 )
         except TimeoutError as error:
             if job.clock.monotonic() - began < seconds:
@@ -166,3 +166,13 @@ class Calls:
         for agent in sorted(job.asked):
             with contextlib.suppress(PublishRefused):
                 await self._transport.publish(Publication(topic=job.topics.tasks(agent), payload=payload, qos=0))
+
+
+def _properties(request: Propose | DraftRequest | Join) -> tuple[tuple[str, str], ...]:
+    """What brokers, bridges and auditors can read without opening the payload."""
+    shown = [("foa-job", request.job), ("foa-budget-usd", f"{request.budget.usd:.6f}")]
+    if not isinstance(request, Propose):
+        shown.append(("foa-subtask", request.subtask))
+    if isinstance(request, DraftRequest):
+        shown.append(("foa-attempt", str(request.attempt)))
+    return tuple(shown)

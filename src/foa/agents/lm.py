@@ -67,6 +67,11 @@ class LmBrain:
         able = model is not None and model.drives_tools
         self._seconds = profile.limits.seconds if able else min(SMALL_SECONDS, profile.limits.seconds)
 
+    @property
+    def model_name(self) -> str:
+        """Which model answers; empty: rules only."""
+        return self._model.name if self._model is not None else ""
+
     # ── propose ────────────────────────────────────────────────────────────────────────────────────────────────────────
     async def propose(self, request: Propose) -> Answer:
         """Split a task (Alg. 1). Nonsense from the model is replaced by the rule's proposal, and said."""

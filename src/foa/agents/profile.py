@@ -40,7 +40,6 @@ MAX_NAME, MAX_DESCRIPTION, MAX_SKILLS, MAX_EXAMPLES = 120, 2_000, 64, 32  #: wit
 
 T = TypeVar("T")
 
-_FOREIGN_MODELS = {"inherit", "default", "sonnet", "opus", "haiku"}
 _KNOWN = {
     "id", "name", "description", "skills", "tags", "tools", "resources", "policies", "model", "price", "examples", "kinds",
     "limits",
@@ -139,7 +138,7 @@ def parse_profile(text: str, *, file: str, folder: Path | None = None) -> AgentP
         policies=reader.labels("policies"),
         resources=reader.resources(tools),
         tools=tools,
-        model=reader.model(),
+        model=reader.text("model", 200),
         kinds=reader.kinds(),
         limits=reader.limits(),
         folder=folder,
@@ -201,14 +200,6 @@ class _Reader:
         if len(unique) > most:
             self._notes.append(f"{self._file}: only the first {most} of {len(unique)} {key} are kept")
         return unique[:most]
-
-    def model(self) -> str:
-        """The model's name at the endpoint; the short names of another program's own models are noted and left out."""
-        found = self.text("model", 200)
-        if found.lower() in _FOREIGN_MODELS:
-            self._notes.append(f"{self._file}: ignored model {found}: the federation's model is used")
-            return ""
-        return found
 
     def labels(self, key: str) -> frozenset[str]:
         try:

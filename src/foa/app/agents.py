@@ -9,6 +9,7 @@ from foa.agents.brain import Agent
 from foa.agents.lm import LmBrain
 from foa.agents.profile import Limits, load_profile
 from foa.agents.tools.equip import equip
+from foa.app.models import ModelOnDemand, open_model
 from foa.app.settings import Settings
 from foa.errors import BadInput
 from foa.ports import Clock, Embedder, Model
@@ -31,7 +32,7 @@ async def build_agents(
 
     Args:
         sources: files (`agents/reader.md`), folders or patterns of them (`agents/*.md`), functions, agents.
-        model: what answers for agents that come from files.
+        model: what answers for agents that come from files and ask for none of the settings' `models` by name.
         embedder: for their search by meaning.
         clock: for their budgets.
         settings: where vectors may be kept.
@@ -43,18 +44,23 @@ async def build_agents(
     folder = None if over is None else looked_at(over)
     async with AsyncExitStack() as stack:
         agents: list[Agent] = []
+        named = {
+            name: await stack.enter_async_context(open_model(replace(settings, model=of_endpoint, models="")))
+            for name, of_endpoint in settings.models_by_name().items()
+        }
         for source in sources:
             if isinstance(source, Agent):
                 agents.append(source)
                 continue
             for path in agent_files(source):
                 profile = load_profile(path)
-                if not settings.model_url:
+                if isinstance(model, ModelOnDemand) and not settings.model_url:
                     profile = replace(profile, limits=for_embedded(profile.limits))
                 tools = await stack.enter_async_context(
                     equip(profile, embedder=embedder, over=folder, cache=settings.cache_dir)
                 )
-                agents.append(Agent(profile=profile, brain=LmBrain(profile, model, clock=clock, tools=tools)))
+                brain = LmBrain(profile, named.get(profile.model, model), clock=clock, tools=tools)
+                agents.append(Agent(profile=profile, brain=brain))
         yield agents
 
 

@@ -60,6 +60,9 @@ class Settings:
     model_url: Text = ""
     #: model's name at that endpoint
     model: Text = ""
+    #: names that agent files may ask for by `model:`, and what the endpoint calls them: `sonnet=qwen3:8b, opus=qwen3:32b`;
+    #: an agent that asks for another gets FOA_MODEL
+    models: Text = ""
     #: key for that endpoint
     model_key: Secret = field(default="", repr=False)
     #: whether the model can drive tools by itself; small ones cannot, and are given what was found instead
@@ -104,6 +107,23 @@ class Settings:
             raise ValueError("FOA_MODEL_URL is set and FOA_MODEL is not: name the model that the endpoint should use")
         if self.model and not self.model_url:
             raise ValueError(f"FOA_MODEL is {self.model!r} and FOA_MODEL_URL is not set: give the address of its endpoint")
+        if self.models and not self.model_url:
+            raise ValueError("FOA_MODELS is set and FOA_MODEL_URL is not: give the address of the endpoint that has them")
+        self.models_by_name()
+
+    def models_by_name(self) -> Mapping[str, str]:
+        """What the endpoint calls the models that agent files may ask for.
+
+        Raises:
+            ValueError: an entry of `models` is not `name=model`.
+        """
+        found: dict[str, str] = {}
+        for entry in filter(None, (part.strip() for part in self.models.split(","))):
+            name, joined, model = (part.strip() for part in entry.partition("="))
+            if not (name and joined and model):
+                raise ValueError(f"FOA_MODELS: {entry!r} is not `name=model`, as in `sonnet=qwen3:8b, opus=qwen3:32b`")
+            found[name] = model
+        return found
 
     @property
     def budget(self) -> Budget:

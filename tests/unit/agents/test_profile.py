@@ -57,10 +57,9 @@ def test_a_file_of_another_program_works_as_it_is() -> None:
         "---\nname: reviewer\ndescription: Reviews code.\ntools: Read, Grep, Bash\nmodel: sonnet\ncolor: red\n---\nReview."
     )
     profile = parse_profile(text, file="reviewer.md")
-    assert (profile.name, profile.description, profile.model, profile.tools) == ("reviewer", "Reviews code.", "", ())
+    assert (profile.name, profile.description, profile.model, profile.tools) == ("reviewer", "Reviews code.", "sonnet", ())
     assert profile.notes == (
         "reviewer.md: ignored tools Read, Grep, Bash: not tools of this program",
-        "reviewer.md: ignored model sonnet: the federation's model is used",
         "reviewer.md: ignored color: not fields of an agent here",
     )
 
