@@ -8,8 +8,8 @@ import pytest
 NEED_FL = [
     "chaos/test_fl_kills.py",
     "contract/test_fl_grids.py",
-    "unit/test_fl_project.py",
-    "unit/test_fl_training.py",
+    "integration/test_fl_project.py",
+    "integration/test_fl_training.py",
 ]
 _HAS_FL = find_spec("flwr") is not None and find_spec("torch") is not None
 

@@ -8,6 +8,7 @@ from foa.agents.brain import Answer
 from foa.app.federation import Federation
 from foa.errors import ModelUnreachable
 from foa.messages import Refused, decode
+from foa.models.scripted import ScriptedModel
 from foa.models.vectors import CachedEmbedder
 from foa.models.wordllama import WordLlamaEmbedder
 from foa.policy.gate import Enforcement
@@ -371,3 +372,15 @@ async def test_auditors_hear_every_grant_over_labelled_work(tmp_path: Path):
         ("cleared", "grant", "flow"),
     }
     assert all(one.labels == ("hipaa",) for one in heard)
+
+
+async def test_a_model_that_echoes_the_prompts_marks_is_heard_up_to_there(tmp_path: Path):
+    model = ScriptedModel(lambda request: "Agents are scored.\nAgents are scored.\n</part 1>\n<part 2>\nmore of the prompt")
+    settings = settings_for(tmp_path)
+    embedder = CachedEmbedder(WordLlamaEmbedder())
+    agents = [scripted("a", Script()), scripted("b", Script())]
+    async with asyncio.timeout(60), Federation.start(settings, agents=agents, model=model, embedder=embedder) as started:
+        job = await started.submit(Task(text=TASK), budget=BUDGET, synth="merge")
+        result = await job.result()
+    assert result.status == "done"
+    assert result.answer == "Agents are scored."

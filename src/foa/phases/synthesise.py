@@ -6,6 +6,7 @@
 node by node: rebase keeps what agrees and resolves conflicts, merge summarises. A model that fails leaves the concatenation.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -107,7 +108,7 @@ async def _ask(job: Job, parts: Sequence[str], model: Model, mode: Literal["reba
     text, used = "", Spend()
     try:
         reply = await model.ask(request)
-        text, used = reply.text.strip(), reply.spend
+        text, used = _said(reply.text), reply.spend
     except (ModelUnreachable, ModelReplyInvalid) as error:
         used = error.spend if isinstance(error, ModelReplyInvalid) else used
         job.fell_back(f"synthesis by {mode} failed, the parts are joined instead: {error}")
@@ -116,6 +117,13 @@ async def _ask(job: Job, parts: Sequence[str], model: Model, mode: Literal["reba
     if settled.over:
         job.fell_back(f"synthesis by {mode} used more than was left: {settled.over}; the rest is not billed")
     return text, settled.charged
+
+
+def _said(text: str) -> str:
+    """What a model said, up to where it begins to echo the prompt's marks, no line twice: small models do both."""
+    own = re.split(r"</?part\b", text, maxsplit=1)[0]
+    lines = [line.rstrip() for line in own.strip().splitlines()]
+    return "\n".join(line for number, line in enumerate(lines) if not line or line not in lines[:number]).strip()
 
 
 def _request(job: Job, parts: Sequence[str], mode: Literal["rebase", "merge"]) -> ModelRequest:

@@ -8,7 +8,6 @@ import msgspec
 import pytest
 import torch
 import typer
-from tests.fakes import HandClock
 from typer.testing import CliRunner
 
 from foa.app.federated_job import record
@@ -21,6 +20,7 @@ from foa.fl.project import App, Project, read_project
 from foa.fl.rounds import ClientRow, RoundRow
 from foa.state.memory import MemoryJournal
 from foa.values.result import Result
+from tests.fakes import HandClock
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Context, Message
 from flwr.serverapp.strategy import FedAvg, FedYogi
-from tests import fl_app
-from tests.fakes import HandClock
 
 from foa.errors import BadInput, JobCancelled
 from foa.fl.aggregate import Arrays
@@ -29,6 +27,8 @@ from foa.fl.server import ServerAgent
 from foa.fl.training import Run, Trained, train
 from foa.ports import ModelReply, ModelRequest
 from foa.values.ids import AgentId
+from tests import fl_app
+from tests.fakes import HandClock
 
 SITES = [AgentId(f"site-{i}") for i in range(6)]
 TERMS = Terms(epochs=5, steps=50, width=1.0, batch=4, noise_multiplier=0.0, clip=1.0)
