@@ -71,16 +71,16 @@ async def agents_and_client(
 
 @asynccontextmanager
 async def agent_zero(
-    tmp_path: Path, fabric: MemoryFabric, stores: Stores, clock: Clock | None = None
+    tmp_path: Path, fabric: MemoryFabric, stores: Stores, clock: Clock | None = None, *, name: str = "agent-0"
 ) -> AsyncGenerator[None]:
     embedder = CachedEmbedder(WordLlamaEmbedder())
     async with AsyncExitStack() as stack:
-        transport = await stack.enter_async_context(fabric.connect("agent-0"))
+        transport = await stack.enter_async_context(fabric.connect(name))
         zero = await stack.enter_async_context(
             run_agent_zero(
                 settings_for(tmp_path),
                 transport,
-                id=OrchestratorId("agent-0"),
+                id=OrchestratorId(name),
                 stores=stores,
                 embedder=embedder,
                 model=None,
@@ -120,20 +120,7 @@ async def test_a_restarted_agent_zero_leaves_the_jobs_of_others_alone(tmp_path: 
         async with agent_zero(tmp_path, fabric, stopping):
             job = await client.submit(Submission(task=Task(text=TASK), budget=BUDGET))
             await watched.reached.wait()
-        embedder = CachedEmbedder(WordLlamaEmbedder())
-        async with (
-            fabric.connect("other") as transport,
-            run_agent_zero(
-                settings_for(tmp_path),
-                transport,
-                id=OrchestratorId("other"),
-                stores=stores,
-                embedder=embedder,
-                model=None,
-                clock=SystemClock(),
-            ) as zero,
-        ):
-            await zero.registry.known(["a", "b"])
+        async with agent_zero(tmp_path, fabric, stores, name="other"):
             again = await client.submit(Submission(task=Task(text=TASK), budget=BUDGET))
             assert (await again.result()).status == "done"
             (row,) = await stores.journal.jobs(job=job.id)
