@@ -22,6 +22,8 @@ from flwr.common.serde import (
 from flwr.proto.message_pb2 import Message as MessageProto
 from flwr.proto.recorddict_pb2 import ArrayRecord as ArrayRecordProto
 from flwr.proto.recorddict_pb2 import RecordDict as RecordDictProto
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 from google.protobuf.message import DecodeError
 
@@ -116,3 +118,26 @@ def unpack_arrays(payload: bytes) -> ArrayRecord:
         return array_record_from_proto(ArrayRecordProto.FromString(payload))
     except (DecodeError, ValueError, TypeError) as error:
         raise BadMessage(f"not a usable model: {str(error)[:200]}") from error
+
+
+class RunGrid(Grid):
+    """What every Grid of ours does alike: it keeps Flower's description of the run, and makes messages."""
+
+    _run: Run | None = None
+
+    def set_run(self, run: Run) -> None:
+        """Flower's description of the run; kept and given back."""
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        """What `set_run` was given."""
+        if self._run is None:
+            raise RuntimeError("this Grid was given no run: call set_run first")
+        return self._run
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        """See Flower's Grid."""
+        return Message(content, dst_node_id, message_type, group_id=group_id, ttl=ttl)

@@ -7,16 +7,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Any
 
-from flwr.app import Context, Message, RecordDict
-from flwr.serverapp import Grid
-from flwr.supercore.run import Run
+from flwr.app import Context, Message
 
 from foa.errors import JobCancelled
-from foa.fl.flower import CRASHED, ClientAppCallable, begin, failure, pack, stamp, unpack
+from foa.fl.flower import CRASHED, ClientAppCallable, RunGrid, begin, failure, pack, stamp, unpack
 from foa.values.ids import JobId
 
 
-class InProcessGrid(Grid):
+class InProcessGrid(RunGrid):
     """A Grid over client apps in threads. Use it as a context manager.
 
     Replies come back in the order of the messages, so that sums of floats are the same on every Grid.
@@ -37,24 +35,6 @@ class InProcessGrid(Grid):
         self._pending: dict[str, Future[Message]] = {}
         self._cancelled: Future[None] = Future()
         self._run_name = run
-        self._run: Run | None = None
-
-    def set_run(self, run: Run) -> None:
-        """Flower's description of the run; kept and given back."""
-        self._run = run
-
-    @property
-    def run(self) -> Run:
-        """What `set_run` was given."""
-        if self._run is None:
-            raise RuntimeError("this Grid was given no run: call set_run first")
-        return self._run
-
-    def create_message(
-        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
-    ) -> Message:
-        """See Flower's Grid."""
-        return Message(content, dst_node_id, message_type, group_id=group_id, ttl=ttl)
 
     def get_node_ids(self) -> Iterable[int]:
         """All nodes, sorted.

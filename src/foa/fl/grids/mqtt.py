@@ -17,15 +17,13 @@ from dataclasses import dataclass
 from types import TracebackType
 
 import msgspec
-from flwr.app import Context, Message, RecordDict
-from flwr.serverapp import Grid
-from flwr.supercore.run import Run
+from flwr.app import Context, Message
 
 from foa.errors import AgentLost, BadMessage, FabricError, JobCancelled
 from foa.exchange import Exchange, answer
 from foa.fl.blobs import BlobClaim, FolderBlobs
 from foa.fl.block import FlBlock, decode_block, node_id
-from foa.fl.flower import ClientAppCallable, begin, pack, stamp, unpack
+from foa.fl.flower import ClientAppCallable, RunGrid, begin, pack, stamp, unpack
 from foa.fl.grids.in_process import run_app
 from foa.ports import Delivery, Transport
 from foa.values.ids import AgentId, JobId, check_id
@@ -89,7 +87,7 @@ def _unwrap(payload: bytes, blobs: FolderBlobs | None) -> Message:
     return unpack(blobs.get(claim))
 
 
-class MqttGrid(Grid):
+class MqttGrid(RunGrid):
     """A Grid over a Transport. Enter it with `async with` on the event loop; Flower calls it from another thread.
 
     Memory is bounded: `at_once` messages are under way at a time, the others wait packed by the strategy itself.
@@ -109,7 +107,6 @@ class MqttGrid(Grid):
         self._changed = asyncio.Condition()
         self._pulled: dict[str, Future[Message]] = {}
         self._cancelled = False
-        self._run: Run | None = None
         self.bytes_out = 0
         self.bytes_in = 0
 
@@ -175,23 +172,6 @@ class MqttGrid(Grid):
     def profiles(self) -> dict[int, FlBlock]:
         """Who is there, by Flower's number."""
         return dict(self._blocks)
-
-    def set_run(self, run: Run) -> None:
-        """Flower's description of the run; kept and given back."""
-        self._run = run
-
-    @property
-    def run(self) -> Run:
-        """What `set_run` was given."""
-        if self._run is None:
-            raise RuntimeError("this Grid was given no run: call set_run first")
-        return self._run
-
-    def create_message(
-        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
-    ) -> Message:
-        """See Flower's Grid."""
-        return Message(content, dst_node_id, message_type, group_id=group_id, ttl=ttl)
 
     def get_node_ids(self) -> Iterable[int]:
         """The nodes that are there, sorted.
