@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import msgspec
 
-from foa.fl.rounds import RoundRow
+from foa.fl.rounds import NODES, RoundRow
 from foa.job import Done, Steps
 from foa.ports import Clock, Journal
 from foa.values.budget import Budget
@@ -22,7 +22,6 @@ from foa.values.ids import JobId, check_id
 from foa.values.result import Bill, PlanEdge, PlanNode, PlanView, Result
 from foa.values.task import Submission, Task
 
-NODES = ("profile", "select", "negotiate", "train", "screen", "aggregate", "evaluate", "credit")
 _NO_LIMIT = Budget(usd=1e12, tokens=10**12, calls=10**12, seconds=1e12)
 
 

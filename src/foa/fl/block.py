@@ -14,6 +14,7 @@ import msgspec
 from foa.errors import BadMessage
 from foa.values.ids import AgentId, WireId
 from foa.values.resources import Name
+from foa.values.task import Label
 
 MAX_BLOCK_BYTES = 4_096
 
@@ -35,6 +36,7 @@ class FlBlock:
     epsilon_left: _Amount | None = None  #: of it, in steps of ½
     usd_a_round: _Amount = 0.0  #: reserve price
     hour: Annotated[int, msgspec.Meta(ge=0, le=23)] = 12  #: of its day
+    policies: Annotated[tuple[Label, ...], msgspec.Meta(max_length=32)] = ()  #: p of its card: labels it is cleared for
 
     @property
     def id(self) -> AgentId:

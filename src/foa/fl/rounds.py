@@ -1,10 +1,25 @@
 """What one round of a run was: the row that live output, report, journal and later decisions all read."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from foa.fl.plans import RoundPlan
 from foa.fl.terms import Told
 from foa.fl.view import RoundRecord
+
+
+#: The nodes of one round, in order.
+NODES = ("profile", "select", "negotiate", "train", "screen", "aggregate", "evaluate", "credit")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeEvent:
+    """A node of a round began or ended: what a job that holds the run saves and shows while it goes on."""
+
+    round: int
+    node: str  #: one of `NODES`
+    state: Literal["began", "ended"]
+    value: object = None  #: what it gave: plain data; None at the beginning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
