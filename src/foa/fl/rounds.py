@@ -7,7 +7,6 @@ from foa.fl.plans import RoundPlan
 from foa.fl.terms import Told
 from foa.fl.view import RoundRecord
 
-
 #: The nodes of one round, in order.
 NODES = ("profile", "select", "negotiate", "train", "screen", "aggregate", "evaluate", "credit")
 
