@@ -22,10 +22,12 @@
 Misuse of the library is `ValueError` or `TypeError`, not one of these.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from foa.values.budget import Spend
 from foa.values.ids import AgentId, JobId
+
+_AWAY = "is away since its connection was lost; it is asked again as soon as it is back"
 
 
 class FabricError(Exception):
@@ -65,14 +67,15 @@ class Unroutable(FabricError):
 
     exit_code = 3
 
-    def __init__(self, what: str, refusals: Mapping[AgentId, str]) -> None:
+    def __init__(self, what: str, refusals: Mapping[AgentId, str], *, away: Sequence[AgentId] = ()) -> None:
         self.what = what
-        self.refusals = dict(refusals)
-        if not refusals:
+        self.away = tuple(away)  #: some that could take it, were their connection not lost; named in `refusals` too
+        self.refusals = dict.fromkeys(self.away, _AWAY) | dict(refusals)
+        if not self.refusals:
             hint = "no agent is known: start some with `foa agent FILE…`"
         else:
-            shown = "; ".join(f"{agent}: {reason}" for agent, reason in list(refusals.items())[:5])
-            more = f" and {len(refusals) - 5} more" if len(refusals) > 5 else ""
+            shown = "; ".join(f"{agent}: {reason}" for agent, reason in list(self.refusals.items())[:5])
+            more = f" and {len(self.refusals) - 5} more" if len(self.refusals) > 5 else ""
             hint = f"{shown}{more}"
         super().__init__(f"no agent fits {what}: {hint}")
 

@@ -11,6 +11,7 @@ an agent that is asked the same thing again answers from its own store: nothing 
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 
 from foa.calls import Calls
@@ -18,6 +19,7 @@ from foa.enforce import Enforcer
 from foa.errors import BudgetExceeded, FabricError, ModelUnreachable, StoreFailed
 from foa.job import Done, Job, one_error
 from foa.messages import Input
+from foa.patience import Patience
 from foa.phases.assign import Staffed, staff
 from foa.phases.cluster import group_drafts
 from foa.phases.decompose import Kept, gather_proposals, make_plan
@@ -102,7 +104,8 @@ class Orchestrator:
 
     async def _route(self, job: Job) -> Done[Routed]:
         task = job.task
-        routing = await self.router.route(
+        ask = partial(
+            self.router.route,
             text=task.text,
             skills=task.skills,
             policies=task.policies,
@@ -112,6 +115,7 @@ class Orchestrator:
             request_kind="propose",
             k=job.parameters.candidates_max,
         )
+        routing = await Patience(job, self.registry).route("task", ask)
         if routing.fallback:
             job.fell_back(f"task: {routing.fallback}")
         able = routing.candidates[: job.parameters.decomp_max_agents]

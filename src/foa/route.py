@@ -9,6 +9,7 @@ Policy is a gate and never relaxed. When no α reaches τ, the nearest that pass
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -47,6 +48,9 @@ class Routing:
     slots: Mapping[str, int]  #: requests each candidate takes at once (cap_j of eq. 3)
     fit: float  #: how well the best one fits, 0 to 1 (its α); small: say that no agent fits
 
+
+_AWAY_NAMED = 5  # most agents that an error names as away
+_AWAY_LOOKED_AT = 10_000  # most agents that are looked at for it
 
 _QUANTITIES = (
     "its price",
@@ -150,7 +154,10 @@ class Router:
         hits = await self.registry.search(asked)
         refusals = await self._refused(asked, hits, skills)
         if not hits:
-            raise Unroutable(f"{text[:60]!r}", refusals)
+            away = self._away(asked, skills)
+            able = [agent for agent, reason in away.items() if not reason][:_AWAY_NAMED]
+            others = {agent: reason for agent, reason in away.items() if reason}
+            raise Unroutable(f"{text[:60]!r}", refusals | dict(islice(others.items(), self.rules.explained)), away=able)
         seed = int.from_bytes(hashlib.sha256(text.encode(errors="replace")).digest()[:8], "little")
         rated = self._rate(hits, vector, need_row(needs or Needs()), demand, kind, np.random.default_rng(seed))
         return self._choose(rated, refusals, vector, k)
@@ -219,6 +226,11 @@ class Router:
         found = {hit.agent for hit in hits}
         reasons = ((hit.agent, self._gate(hit.agent, asked, skills)) for hit in near if hit.agent not in found)
         return {agent: reason for agent, reason in reasons if reason}
+
+    def _away(self, asked: IndexQuery, skills: Sequence[str]) -> dict[AgentId, str]:
+        """Those that no search finds because their connection was lost; with what the gate says of each, empty: may."""
+        away = sorted(islice(self.registry.away, _AWAY_LOOKED_AT))
+        return {agent: self._gate(agent, asked, skills) for agent in away}
 
     def _gate(self, agent: AgentId, asked: IndexQuery, skills: Sequence[str]) -> str:
         entry = self.registry.roster.entry(agent)

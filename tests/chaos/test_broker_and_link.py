@@ -47,17 +47,19 @@ async def test_a_link_that_is_cut_for_two_seconds_costs_no_work(tmp_path: Path, 
     assert set(made.mind.calls.values()) == {1}
 
 
-async def test_agents_that_were_away_too_long_are_asked_again_as_soon_as_they_are_back(tmp_path: Path) -> None:
+async def test_a_job_waits_for_agents_that_were_away_too_long_and_asks_them_again(tmp_path: Path) -> None:
     async with brokered(tmp_path) as made:
         await made.start_agents("alpha", "beta", linked=True, FOA_AWAY_SECONDS="0")
-        await made.start_orchestrator()
+        orchestrator = await made.start_orchestrator(FOA_RETURN_SECONDS="60", FOA_LOG="info")
         made.mind.hold("propose")
         asking = made.ask()
         await made.mind.busy("propose", 2)
         await made.link.cut()
-        lost = await result_of(asking, exit_code=1)
+        await orchestrator.said("waits for agents that are away")
         made.mind.release()
         await made.link.restore()
-        again = await result_of(made.ask("--set", "FOA_BUDGET_SECONDS=30"), exit_code=0)
-    assert set(lost["lost"]) == {"alpha", "beta"}
-    assert again["status"] == "done"
+        result = await result_of(asking)
+        again = await result_of(made.ask())
+    assert set(result["lost"]) == {"alpha", "beta"}  # as proposers
+    assert result["status"] == "done"
+    assert (again["status"], again["lost"]) == ("done", {})

@@ -13,7 +13,7 @@ from foa.registry.card import build_vcv, encode_card
 from foa.registry.keys import new_key
 from foa.registry.registry import Registry
 from foa.registry.reputation import Outcome, Reputation
-from foa.registry.vitals import encode_vitals
+from foa.registry.vitals import GONE, encode_vitals
 from foa.route import Router, RouteRules, Routing
 from foa.values.ids import AgentId
 from foa.values.resources import Needs, Price, Resources
@@ -101,6 +101,28 @@ async def test_no_fallback_relaxes_policy():
 async def test_an_empty_federation_says_what_to_do():
     with pytest.raises(Unroutable, match="no agent is known"):
         await Federation().route("heart")
+
+
+async def test_who_is_away_and_could_take_it_is_named_and_at_most_five():
+    fed = Federation()
+    for i in range(7):
+        await fed.add(f"a{i}", "code")
+        await fed.registry.hear_vitals(AgentId(f"a{i}"), GONE)
+    await fed.add("b", "code", kinds=("propose",))
+    with pytest.raises(Unroutable, match="a0: is away since its connection was lost; it is asked again") as caught:
+        await fed.route("code")
+    assert caught.value.away == ("a0", "a1", "a2", "a3", "a4")
+    assert caught.value.refusals[AgentId("b")] == "requests: does not answer 'draft'"
+    assert str(caught.value).endswith("and 1 more")
+
+
+async def test_who_is_away_and_may_not_take_it_is_not_named():
+    fed = Federation()
+    await fed.add("a", "code")
+    await fed.registry.hear_vitals(AgentId("a"), GONE)
+    with pytest.raises(Unroutable, match="a: policy: not cleared for phi") as caught:
+        await fed.route("code", policies=["phi"])
+    assert caught.value.away == ()
 
 
 async def test_required_skills_and_requests_are_gates():

@@ -1,12 +1,14 @@
 """Phase 1, second half: every subtask is routed, then eq. 3 staffs the teams: exact, under capacity, never forced."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import msgspec
 import numpy as np
 
 from foa.errors import Unroutable
 from foa.job import Done, Job
+from foa.patience import Patience
 from foa.plan.assign import assign
 from foa.route import Router, Routing
 from foa.values.ids import AgentId
@@ -40,9 +42,10 @@ async def staff(job: Job, router: Router, subtasks: Sequence[Subtask]) -> Done[S
     found: list[tuple[Subtask, Sequence[Candidate]]] = []
     refusals: list[Refusal] = []
     slots: dict[str, int] = {}
+    patience = Patience(job, router.registry)
     for subtask in subtasks:
         try:
-            routing = await _route(job, router, subtask)
+            routing = await patience.route(subtask.id, partial(_route, job, router, subtask))
         except Unroutable as nobody:
             found.append((subtask, ()))
             refusals += _refused(subtask, nobody.refusals)

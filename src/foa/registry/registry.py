@@ -61,7 +61,8 @@ class Registry:
         self._shelf = shelf or Shelf()
         self._admission = Admission(self.limits)
         self._departed: OrderedDict[AgentId, Departed] = OrderedDict()
-        self._heard = asyncio.Event()  # set whenever cards were taken
+        self._heard = asyncio.Event()  # set whenever cards were taken or an agent is back
+        self.arrivals = 0  #: grows whenever there are agents to be found that were not there before
         self._refusals: OrderedDict[AgentId, str] = OrderedDict()
         self._vitals: OrderedDict[AgentId, Vitals] = OrderedDict()
         self._decoded: OrderedDict[AgentId, Vcv] = OrderedDict()
@@ -108,6 +109,11 @@ class Registry:
         """Give what an agent last said of itself; the default where it said nothing."""
         return self._vitals.get(agent, Vitals())
 
+    @property
+    def away(self) -> Collection[AgentId]:
+        """Admitted agents whose connection was lost: no search finds them until they are back."""
+        return self._hidden
+
     def facts(self, agents: Sequence[AgentId]) -> Facts:
         """Give the columns of admitted agents that scoring needs."""
         return self.roster.facts(agents)
@@ -153,6 +159,7 @@ class Registry:
                 results[i] = self._refused(cards[i][0] or vcv.agent_id, refusal, vcv.public_key)
         if points:
             await self.index.upsert(list(points.values()))
+            self.arrivals += 1
         await self._expel()
         self._heard.set()
         return results
@@ -170,6 +177,12 @@ class Registry:
     async def known(self, agents: Collection[AgentId]) -> None:
         """Wait until every one of these was admitted or refused."""
         while not all(agent in self.roster or agent in self._refusals for agent in agents):
+            self._heard.clear()
+            await self._heard.wait()
+
+    async def arrived(self, *, after: int) -> None:
+        """Wait until `arrivals` is another number: agents came, came back, or have another card."""
+        while self.arrivals == after:
             self._heard.clear()
             await self._heard.wait()
 
@@ -378,6 +391,8 @@ class Registry:
             [more] = await self._more_vectors([vcv])
             self._hidden.discard(agent)
             await self.index.upsert([self._point(vcv, more)])
+            self.arrivals += 1
+            self._heard.set()
 
     def _point(self, vcv: Vcv, more: Matrix) -> IndexPoint:
         proved = self.learned.prototype(vcv.agent_id, vcv.c)

@@ -30,6 +30,9 @@ class Parameters:
     candidates_max: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 32
     #: where no agent reaches τ: how many of the nearest that pass policy are taken all the same
     fallback_agents: Annotated[int, msgspec.Meta(ge=1, le=64)] = 4
+    #: where nobody else may take a task: how long it waits for agents that may, and whose connection was lost, seconds;
+    #: at most half of the job's own time
+    return_seconds: Annotated[float, msgspec.Meta(ge=0.0, le=3_600.0)] = 10.0
     #: β of f = exp(−β‖gap‖): how hard a lack of resources is punished
     beta: Weight = 1.0
     #: whether the score is multiplied by a draw from the agent's reputation
