@@ -119,6 +119,7 @@ async def test_the_model_decides_within_bounds_and_its_reason_is_kept() -> None:
         "deadline_seconds": 9,
         "aggregation": "median",
         "noise_floor": 0,
+        "share": 1.0,
         "reason": "few",
     }
     trained = await go(a_run(rounds=2), led_by=agent(Scripted(proposal)))

@@ -104,6 +104,7 @@ async def test_no_reply_makes_the_server_agent_break_its_bounds(strings_only: bo
         assert len(set(choice.clients)) == len(choice.clients)
         assert 5 <= plan.deadline_seconds <= 100
         assert 0.5 <= plan.noise_floor <= 4
+        assert plan.share in bounds.shares
         if previous is not None:
             assert plan.noise_floor >= previous.noise_floor * 0.8
         previous = plan

@@ -84,7 +84,7 @@ async def test_nobody_to_choose_from_is_misuse() -> None:
 
 def test_every_choice_that_the_schema_offers_passes_the_check() -> None:
     properties = BOUNDS.schema(PLAN)["properties"]
-    for key in ("k", "deadline_seconds", "noise_floor", "selector", "aggregation"):
+    for key in ("k", "deadline_seconds", "noise_floor", "selector", "aggregation", "share"):
         for value in properties[key]["enum"]:
             plan = {
                 "selector": "oort",
@@ -92,6 +92,7 @@ def test_every_choice_that_the_schema_offers_passes_the_check() -> None:
                 "deadline_seconds": 20.0,
                 "aggregation": "median",
                 "noise_floor": 1.0,
+                "share": 1.0,
                 key: value,
             }
             assert check_plan(plan, BOUNDS, PLAN).limited == ()

@@ -32,6 +32,7 @@ class FlBlock:
     width: _Share = 1.0  #: widest share of a model it can train
     seconds_a_round: _Amount = 1.0  #: its estimate
     joules_a_round: _Amount = 0.0
+    bytes_a_second: _Amount | None = None  #: of its line to the server; None: it does not say
     epsilon: _Amount | None = None  #: privacy budget; None: it does not train with differential privacy
     epsilon_left: _Amount | None = None  #: of it, in steps of ½
     usd_a_round: _Amount = 0.0  #: reserve price

@@ -7,7 +7,7 @@ from typing import Any
 
 from foa.fl.aggregate import AGGREGATIONS
 from foa.fl.guard import Checked, Unfit
-from foa.fl.replies import choice, number, sentence, whole
+from foa.fl.replies import among, choice, number, sentence, whole
 from foa.fl.selectors import SELECTORS
 
 
@@ -21,6 +21,7 @@ class RoundPlan:
     aggregation: str  #: a key of `AGGREGATIONS`
     noise_floor: float  #: least DP noise multiplier asked of every client; 0: no noise asked
     reason: str  #: one sentence for people
+    share: float = 1.0  #: of an update's changes that clients send, in 8 bits; 1: whole updates, not compressed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,7 @@ class Bounds:
     noise_max: float = 10.0
     selectors: tuple[str, ...] = tuple(SELECTORS)
     aggregations: tuple[str, ...] = tuple(AGGREGATIONS)
+    shares: tuple[float, ...] = (1.0, 0.25, 0.1)  #: choices of `RoundPlan.share`; (1.0,): updates are never compressed
     change: float = 2.0  #: most that k or the deadline may grow or shrink from one round to the next, a factor
     noise_fall: float = 0.8  #: least share of the last noise floor that must remain
 
@@ -46,6 +48,8 @@ class Bounds:
         unknown = {*self.selectors} - {*SELECTORS} | {*self.aggregations} - {*AGGREGATIONS}
         if unknown or not self.selectors or not self.aggregations:
             raise ValueError(f"bounds name rules that do not exist or none at all: {sorted(unknown)}")
+        if not self.shares or not all(0 < share <= 1 for share in self.shares):
+            raise ValueError(f"bounds need shares above 0 and at most 1, not {self.shares}")
 
     def alive(self, count: int) -> "Bounds":
         """These bounds when so many clients are there."""
@@ -62,13 +66,14 @@ class Bounds:
         return {
             "type": "object",
             "additionalProperties": False,
-            "required": ["selector", "k", "deadline_seconds", "aggregation", "noise_floor", "reason"],
+            "required": ["selector", "k", "deadline_seconds", "aggregation", "noise_floor", "share", "reason"],
             "properties": {
                 "selector": {"type": "string", "enum": list(self.selectors)},
                 "k": {"type": "integer", "enum": k},
                 "deadline_seconds": {"type": "number", "enum": deadline},
                 "aggregation": {"type": "string", "enum": list(self.aggregations)},
                 "noise_floor": {"type": "number", "enum": noise},
+                "share": {"type": "number", "enum": sorted({*self.shares})},
                 "reason": {"type": "string", "maxLength": 200},
             },
         }
@@ -103,6 +108,7 @@ def check_plan(value: Mapping[str, Any], bounds: Bounds, previous: RoundPlan | N
         ),
         ("aggregation", lambda: choice(value, "aggregation", bounds.aggregations)),
         ("noise_floor", lambda: number(value, "noise_floor", bounds.noise_min, bounds.noise_max)),
+        ("share", lambda: among(value, "share", bounds.shares)),
     ):
         try:
             found[key] = read()
@@ -170,6 +176,7 @@ def rule_plan(
         deadline_seconds=min(max(tail, bounds.deadline_min_seconds), bounds.deadline_max_seconds),
         aggregation=robust[0] if robust and suspects > 0 else plain,
         noise_floor=max(bounds.noise_min, previous.noise_floor if previous else 0.0),
+        share=max(bounds.shares),
         reason="Oort per turn, deadline 1.5 × the slow tenth" + (", updates looked poisoned" if suspects > 0 else ""),
     )
     return limit_change(plan, bounds, previous).value

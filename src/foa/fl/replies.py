@@ -35,6 +35,14 @@ def number(value: Mapping[str, Any], key: str, low: float, high: float) -> float
     return float(found)
 
 
+def among(value: Mapping[str, Any], key: str, numbers: Sequence[float]) -> float:
+    """One of these numbers."""
+    found = number(value, key, min(numbers), max(numbers))
+    if found not in numbers:
+        raise Unfit(f"{key} must be one of {', '.join(f'{one:g}' for one in sorted(numbers))}, not {_shown(found)}")
+    return found
+
+
 def sentence(value: Mapping[str, Any], key: str, longest: int = 300) -> str:
     """Text for people, shortened and without control characters; anything else is no text."""
     found = value.get(key)

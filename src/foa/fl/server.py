@@ -22,7 +22,8 @@ selector: random = fair; fedcs = quickest only; power-of-choice = highest loss; 
 oort-per-turn = oort, but fair; deev = worst served, fewer each round; ocean = saves energy; bandit = explores by loss.
 k: clients. A larger k learns more a round and costs more. deadline_seconds: late clients are dropped.
 aggregation: fedavg = plain; clipped, median, trimmed-mean, krum, multikrum = against poisoned updates.
-noise_floor: least privacy noise asked of clients. reason: one short sentence."""
+noise_floor: least privacy noise asked of clients. share: of each update that is sent; less is quicker on thin lines.
+reason: one short sentence."""
 
 RECENT = 5  #: rounds over which suspects are counted
 
