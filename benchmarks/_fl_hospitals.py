@@ -22,7 +22,6 @@ from foa.errors import BadInput
 from foa.fl.block import FlBlock, bucketed_samples, node_id
 from foa.fl.client_mod import Site, guarded
 from foa.fl.flower import context
-from foa.fl.grids.agentic import AgenticSettings
 from foa.fl.grids.in_process import InProcessGrid
 from foa.fl.guardian import Condition, Guardian
 from foa.fl.ledger import PrivacyLedger
@@ -30,6 +29,7 @@ from foa.fl.plans import Bounds
 from foa.fl.privacy import NoisyTraining, plan_budget
 from foa.fl.project import App, Project, SiteSpec, read_project
 from foa.fl.server import ServerAgent
+from foa.fl.stages.cohort import AgenticSettings
 from foa.fl.training import Run, train
 from foa.values.ids import AgentId
 

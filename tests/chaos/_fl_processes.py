@@ -17,7 +17,6 @@ from foa.app.clock import SystemClock
 from foa.fl.block import FlBlock, node_id
 from foa.fl.client_mod import Site, guarded
 from foa.fl.flower import context
-from foa.fl.grids.agentic import AgenticSettings
 from foa.fl.grids.in_process import InProcessGrid
 from foa.fl.grids.mqtt import FlowerNode, FlTopics, farewell
 from foa.fl.guardian import Condition, Guardian, Limits, Terms
@@ -25,6 +24,7 @@ from foa.fl.ledger import PrivacyLedger
 from foa.fl.plans import Bounds
 from foa.fl.privacy import NoisyTraining, plan_budget
 from foa.fl.server import ServerAgent
+from foa.fl.stages.cohort import AgenticSettings
 from foa.fl.training import Run, train
 from foa.transport.mqtt import MqttTransport
 from foa.values.ids import AgentId

@@ -16,7 +16,6 @@ from foa.fl.block import FlBlock, node_id
 from foa.fl.checkpoint import load, restore_array
 from foa.fl.client_mod import Site, guardian_mod
 from foa.fl.flower import context
-from foa.fl.grids.agentic import AgenticSettings
 from foa.fl.grids.in_process import InProcessGrid
 from foa.fl.guardian import Condition, Guardian, Limits, Terms
 from foa.fl.ledger import PrivacyLedger
@@ -24,6 +23,7 @@ from foa.fl.plans import Bounds
 from foa.fl.privacy import NoisyTraining, plan_budget
 from foa.fl.rounds import ClientRow, RoundRow
 from foa.fl.server import ServerAgent
+from foa.fl.stages.cohort import AgenticSettings
 from foa.fl.training import Run, Trained, train
 from foa.ports import ModelReply, ModelRequest
 from foa.values.ids import AgentId

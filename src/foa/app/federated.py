@@ -13,13 +13,13 @@ from pathlib import Path
 from foa.app.federated_sites import place, run_folder, shared_blobs
 from foa.app.settings import Settings
 from foa.errors import AgentLost, BadInput
-from foa.fl.grids.agentic import AgenticSettings
 from foa.fl.grids.in_process import InProcessGrid
 from foa.fl.grids.mqtt import FlTopics, MqttGrid
 from foa.fl.project import App, Privacy, Project, SiteSpec, read_project
 from foa.fl.rounds import RoundRow
 from foa.fl.selectors import SELECTORS
 from foa.fl.server import ServerAgent
+from foa.fl.stages.cohort import AgenticSettings
 from foa.fl.training import Run, Trained, train
 from foa.ports import Clock, Model
 from foa.transport.mqtt import MqttTransport

@@ -17,12 +17,13 @@ from flwr.serverapp.strategy import Result, Strategy
 from foa.errors import BadInput
 from foa.fl.checkpoint import Checkpoint, State, load, restore_strategy, save, strategy_arrays
 from foa.fl.flower import pack_arrays, unpack_arrays
-from foa.fl.grids.agentic import AgenticGrid, AgenticSettings, Profiles
+from foa.fl.grids.agentic import AgenticGrid
 from foa.fl.grids.in_process import InProcessGrid
 from foa.fl.grids.mqtt import MqttGrid
 from foa.fl.rounds import RoundRow
 from foa.fl.server import ServerAgent
 from foa.fl.sift import Validate
+from foa.fl.stages.cohort import AgenticSettings, Profiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

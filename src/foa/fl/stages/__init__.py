@@ -1,0 +1,4 @@
+"""The stages of a round, a file each, called in turn by `foa.fl.grids.agentic`.
+
+choose ─► ask ─► receive ─► learn ─► measure
+"""

@@ -1,0 +1,46 @@
+"""TRAIN, on its way out: the strategy's message with the terms for one client beside it. Needs the extra `fl`."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from flwr.app import ConfigRecord, Message
+
+from foa.fl.aggregate import cut
+from foa.fl.contents import arrays_of, put_arrays
+from foa.fl.flower import pack, unpack
+from foa.fl.guardian import TrainAsk
+from foa.fl.stages.cohort import AgenticSettings, Cohort
+from foa.fl.terms import RECORD, write_ask
+
+
+def asks(messages: Sequence[Message], cohort: Cohort, settings: AgenticSettings) -> list[Message]:
+    """What goes out in place of the strategy's messages: a copy each, with its own terms and its own part of the model."""
+    return [_with_ask(message, cohort, settings, len(messages)) for message in messages]
+
+
+def _with_ask(message: Message, cohort: Cohort, settings: AgenticSettings, count: int) -> Message:
+    ask = _ask(cohort, settings, message.metadata.dst_node_id, count)
+    # the strategy shares one record among its messages: each gets its own
+    own = unpack(pack(message))
+    if settings.hidden is not None and ask.terms.width < 1:
+        put_arrays(own, cut(arrays_of(own), ask.terms.width, settings.hidden))
+    for config in own.content.config_records.values():
+        if "server-round" in config:
+            # Flower counts from 1 again after a resume; the run does not
+            config["server-round"] = ask.round
+    own.content[RECORD] = ConfigRecord(write_ask(ask))  # type: ignore[arg-type]
+    return own
+
+
+def _ask(cohort: Cohort, settings: AgenticSettings, node: int, count: int) -> TrainAsk:
+    terms, block, plan = settings.terms, cohort.profiles.get(node), cohort.choice.plan
+    width = terms.width if block is None else min(terms.width, block.width)
+    return TrainAsk(
+        run=settings.run,
+        round=cohort.round,
+        purpose=settings.purpose,
+        terms=replace(terms, width=width, noise_multiplier=max(terms.noise_multiplier, plan.noise_floor)),
+        deadline_seconds=plan.deadline_seconds,
+        cohort=count,
+        rounds=settings.rounds,
+    )

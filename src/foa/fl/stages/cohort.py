@@ -1,0 +1,57 @@
+"""What every stage of a round needs to know: what the run asks for, who is there, who was chosen."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from foa.fl.block import FlBlock
+from foa.fl.guardian import Terms
+from foa.fl.server import Choice
+from foa.values.ids import AgentId
+
+#: Who is there, by Flower's number.
+Profiles = Callable[[], Mapping[int, FlBlock]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgenticSettings:
+    """What a run asks of its clients, and by which keys it reads their metrics."""
+
+    run: str
+    terms: Terms
+    purpose: str = "*"
+    rounds: int = 0  #: planned in all; told to guardians. 0: not told
+    usd_a_round: float = 0.0  #: above 0: clients are bought by auction within it
+    credit: bool = False  #: Shapley values of every round; needs `validate`
+    quarantine_rounds: int = 3
+    #: hidden axes of each array, by name: with them, clients of less width get that part of the model (HeteroFL)
+    hidden: Mapping[str, tuple[int, ...]] | None = None
+    samples_key: str = "num-examples"
+    loss_key: str = "loss"
+    accuracy_key: str = "accuracy"
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cohort:
+    """Who was chosen for a round, out of whom."""
+
+    round: int
+    choice: Choice
+    profiles: Mapping[int, FlBlock]  #: everybody who was there when it was chosen
+    payments: Mapping[AgentId, float] = field(default_factory=dict[AgentId, float])  #: US dollars, by auction
+
+    @property
+    def blocks(self) -> Mapping[AgentId, FlBlock]:
+        """Everybody who was there, by name."""
+        return {block.id: block for block in self.profiles.values()}
+
+    def name(self, node: int) -> AgentId | None:
+        """Whom Flower calls by this number; None for a stranger."""
+        block = self.profiles.get(node)
+        return None if block is None else block.id
+
+    @property
+    def nodes(self) -> list[int]:
+        """Flower's numbers of the chosen, sorted."""
+        chosen = set(self.choice.clients)
+        return sorted(node for node, block in self.profiles.items() if block.id in chosen)

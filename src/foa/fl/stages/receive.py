@@ -1,0 +1,138 @@
+"""TRAIN, on its way back: replies are screened, aggregated, credited, and only what may count reaches the strategy.
+
+replies ─► told records ─► updates, capped ─► sift ─► rows, and what the strategy sees
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from flwr.app import Message
+
+from foa.fl.aggregate import Arrays, Update, capped
+from foa.fl.contents import arrays_of, first_metrics, metric, put_arrays
+from foa.fl.flower import REFUSED
+from foa.fl.rounds import ClientRow
+from foa.fl.sift import Sifted, Validate, shares, sift
+from foa.fl.stages.cohort import AgenticSettings, Cohort
+from foa.fl.terms import RECORD, Told, read_told
+from foa.values.ids import AgentId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """What came of a round."""
+
+    messages: Sequence[Message]  #: what the strategy may see
+    rows: tuple[ClientRow, ...]  #: a row for each client that was asked
+    losses: Mapping[AgentId, float | None]  #: of the model it was given, as each client says
+    sifted: Sifted
+
+
+def receive(
+    sent: Sequence[Message],
+    replies: Sequence[Message],
+    cohort: Cohort,
+    settings: AgenticSettings,
+    *,
+    losses: Sequence[float],
+    validate: Validate | None,
+) -> Received:
+    """Take a round's replies.
+
+    Args:
+        sent: the strategy's own messages, before terms were added.
+        replies: that came in time.
+        cohort: of the round.
+        settings: of the run.
+        losses: of the models that were taken before, oldest first.
+        validate: loss on the server's data; None: nothing is rolled back or credited.
+    """
+    known = {client: reply for reply in replies if (client := cohort.name(reply.metadata.src_node_id)) is not None}
+    told = {client: _told(reply) for client, reply in known.items() if not reply.has_error()}
+    base = arrays_of(sent[0]) if sent else {}
+    updates = [_update(client, known[client], settings) for client in told]
+    sifted = sift(
+        base,
+        capped(updates, _limits(cohort)),
+        rule=cohort.choice.plan.aggregation,
+        validate=validate,
+        losses=losses,
+        noised=any(said is not None and said.noise_multiplier > 0 for said in told.values()),
+    )
+    credit = _credit(base, sifted, validate, cohort, settings) if settings.credit else {}
+    rows = [
+        *(_failed(client, reply) for client, reply in known.items() if reply.has_error()),
+        *(ClientRow(client=client, kind="screened", reason=why) for client, why in sifted.suspects.items()),
+        *(_trained(update, told[update.client], credit, cohort) for update in sifted.kept),
+        *(ClientRow(client=client, kind="lost", reason="it left or was late") for client in _silent(sent, known, cohort)),
+    ]
+    return Received(
+        messages=_shown(known, sifted, settings),
+        rows=tuple(sorted(rows, key=lambda row: row.client)),
+        losses={client: metric(known[client], settings.loss_key) for client in told},
+        sifted=sifted,
+    )
+
+
+def _told(reply: Message) -> Told | None:
+    """What the guardian says, taken out of the message: the strategy knows nothing of it."""
+    if RECORD not in reply.content.config_records:
+        return None
+    said = read_told(dict(reply.content.config_records[RECORD]))
+    del reply.content[RECORD]
+    return said
+
+
+def _update(client: AgentId, reply: Message, settings: AgenticSettings) -> Update:
+    return Update(client=client, arrays=arrays_of(reply), samples=int(metric(reply, settings.samples_key) or 1))
+
+
+def _limits(cohort: Cohort) -> Mapping[AgentId, int]:
+    # what a VCV says is rounded, so a truthful count may be a fifth over it
+    return {block.id: math.ceil(block.samples * 1.2) for block in cohort.profiles.values()}
+
+
+def _credit(
+    base: Arrays, sifted: Sifted, validate: Validate | None, cohort: Cohort, settings: AgenticSettings
+) -> Mapping[AgentId, float]:
+    if validate is None or not sifted.taken:
+        return {}
+    return shares(base, sifted.kept, validate, rng=np.random.default_rng((settings.seed, cohort.round - 1)))
+
+
+def _failed(client: AgentId, reply: Message) -> ClientRow:
+    kind = "refused" if reply.error.code >= REFUSED else "lost"
+    return ClientRow(client=client, kind=kind, reason=(reply.error.reason or "")[:400])
+
+
+def _trained(update: Update, said: Told | None, credit: Mapping[AgentId, float], cohort: Cohort) -> ClientRow:
+    return ClientRow(
+        client=update.client,
+        kind="trained",
+        reason="" if said is None else said.reasons,
+        seconds=0.0 if said is None else said.seconds,
+        samples=update.samples,
+        told=said,
+        usd=cohort.payments.get(update.client, 0.0),
+        credit=credit.get(update.client),
+    )
+
+
+def _silent(sent: Sequence[Message], known: Mapping[AgentId, Message], cohort: Cohort) -> list[AgentId]:
+    asked = [cohort.name(message.metadata.dst_node_id) for message in sent]
+    return [client for client in asked if client is not None and client not in known]
+
+
+def _shown(known: Mapping[AgentId, Message], sifted: Sifted, settings: AgenticSettings) -> list[Message]:
+    """The replies with capped sample counts and, where a robust rule spoke, that rule's model."""
+    if not sifted.taken:
+        return []
+    for update in sifted.kept:
+        metrics = first_metrics(known[update.client])
+        if metrics is not None and settings.samples_key in metrics:
+            metrics[settings.samples_key] = update.samples
+        if sifted.robust:
+            put_arrays(known[update.client], sifted.model)
+    return [known[update.client] for update in sifted.kept]
