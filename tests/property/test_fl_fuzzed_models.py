@@ -90,9 +90,12 @@ PATIENT = GuardLimits(failures=10**9)
 async def test_no_reply_makes_the_server_agent_break_its_bounds(strings_only: bool) -> None:
     model, log = Hostile(1, strings_only=strings_only), list[GuardEntry]()
     bounds = Bounds(k_min=2, k_max=8, deadline_min_seconds=5, deadline_max_seconds=100, noise_min=0.5, noise_max=4)
+    bounds = replace(bounds, groups=("north", "south"))
     agent = ServerAgent(model, StillClock(), bounds=bounds, k=5, rounds=40, limits=PATIENT, log=log.append)
     present = [AgentId(f"client-{i}") for i in range(12)]
     memory, previous = Memory(), None
+    for i, client in enumerate(present):
+        memory = memory.know(client, samples=9, group=("north", "south", "client-99")[i % 3])
     while model.replies < REPLIES // (4 if strings_only else 2):
         there = present[: model.random.randint(1, 12)]
         choice = await agent.choose(memory, there, previous=previous)
@@ -105,6 +108,9 @@ async def test_no_reply_makes_the_server_agent_break_its_bounds(strings_only: bo
         assert 5 <= plan.deadline_seconds <= 100
         assert 0.5 <= plan.noise_floor <= 4
         assert plan.share in bounds.shares
+        assert plan.avoid in ("", *bounds.groups)
+        assert not any(memory.devices[client].group == plan.avoid for client in choice.clients)
+        assert len(choice.clients) >= alive.k_min
         if previous is not None:
             assert plan.noise_floor >= previous.noise_floor * 0.8
         previous = plan

@@ -137,3 +137,61 @@ def test_the_kernel_needs_neither_torch_nor_flower() -> None:
         "sys.exit(any(name in sys.modules for name in ('torch', 'flwr', 'opacus', 'sklearn', 'matplotlib')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def grouped() -> Memory:
+    memory = seen()
+    for i, client in enumerate(SITES):
+        memory = memory.know(client, samples=9, group=("north", "south", "elsewhere")[i % 3])
+    return memory
+
+
+class Avoiding:
+    """A model that tells one group to sit out, and keeps what it was asked."""
+
+    name, drives_tools = "avoiding", False
+
+    def __init__(self, group: str) -> None:
+        self.group = group
+        self.asked: list[ModelRequest] = []
+
+    async def ask(self, request: ModelRequest) -> ModelReply:
+        self.asked.append(request)
+        assert request.schema is not None
+        value = {key: rule["enum"][0] for key, rule in request.schema["properties"].items() if "enum" in rule}
+        return ModelReply(text="", value={**value, "k": 6, "avoid": self.group, "reason": ""})
+
+    async def aclose(self) -> None: ...
+
+
+async def test_a_group_sits_a_round_out_where_the_model_says_so() -> None:
+    model = Avoiding("north")
+    bounds = Bounds(k_min=4, k_max=6, groups=("north", "south"))
+    choice = await ServerAgent(model, HandClock(), bounds=bounds, k=6, rounds=9).choose(grouped(), SITES)
+    assert choice.plan.avoid == "north"
+    # clients 0 and 3 are of the north
+    assert {*choice.clients} == {"client-1", "client-2", "client-4", "client-5"}
+
+
+async def test_no_group_sits_out_that_is_needed_or_that_the_owner_did_not_name() -> None:
+    for bounds, group in (
+        (Bounds(k_min=5, k_max=6, groups=("north",)), "north"),
+        (Bounds(k_max=6, groups=("north",)), "elsewhere"),
+    ):
+        model = Avoiding(group)
+        choice = await ServerAgent(model, HandClock(), bounds=bounds, k=6, rounds=9).choose(grouped(), SITES)
+        assert choice.plan.avoid == ""
+        assert len(choice.clients) == 6
+        assert "elsewhere" not in model.asked[0].prompt
+
+
+async def test_a_model_is_told_the_day_and_the_hour() -> None:
+    model = Avoiding("")
+    agent = ServerAgent(
+        model, HandClock(), bounds=Bounds(k_max=6, groups=("north",)), k=6, rounds=9, policy="Rest on Sunday."
+    )
+    await agent.choose(grouped(), SITES, hour=23, weekday=6)
+    wishes, facts = model.asked[0].prompt.split("\n")
+    assert wishes == "The owner asks: Rest on Sunday."
+    told = json.loads(facts)
+    assert (told["hour"], told["day"], told["groups"]) == (23, "Sunday", {"north": 2})

@@ -77,6 +77,8 @@ def place(
             samples=bucketed_samples(spec.records),
             width=spec.width,
             usd_a_round=spec.usd_a_round,
+            bytes_a_second=spec.bytes_a_second,
+            group=spec.group,
             epsilon=None if book is None else book.budget.epsilon,
         ),
         ledger=book,

@@ -36,6 +36,7 @@ class FlBlock:
     epsilon: _Amount | None = None  #: privacy budget; None: it does not train with differential privacy
     epsilon_left: _Amount | None = None  #: of it, in steps of ½
     usd_a_round: _Amount = 0.0  #: reserve price
+    group: Annotated[str, msgspec.Meta(max_length=64)] = ""  #: e.g. its region, in the words of the run's owner
     hour: Annotated[int, msgspec.Meta(ge=0, le=23)] = 12  #: of its day
     policies: Annotated[tuple[Label, ...], msgspec.Meta(max_length=32)] = ()  #: p of its card: labels it is cleared for
 

@@ -32,6 +32,7 @@ class Candidate:
     energy_debt: float = 0.0  #: joules spent over its share so far (OCEAN's virtual queue)
     waiting: float = 0.0  #: turns it is owed (fairness queue)
     width: float = 1.0  #: widest share of the model it can train, 0 to 1
+    group: str = ""  #: that it says it is of; the owner's bounds say which ones mean anything
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,7 @@ class Device:
     energy_debt: float = 0.0
     waiting: float = 0.0
     width: float = 1.0
+    group: str = ""
     quarantined_until: int = 0  #: round up to which its updates are screened out
 
 
@@ -77,9 +79,9 @@ class Memory:
     devices: Mapping[AgentId, Device] = field(default_factory=dict[AgentId, Device])
     utilities: tuple[float, ...] = ()  #: Σ loss·√samples of each round, newest last, at most 100 (Oort's pacer reads it)
 
-    def know(self, client: AgentId, *, samples: int, width: float = 1.0) -> "Memory":
+    def know(self, client: AgentId, *, samples: int, width: float = 1.0, group: str = "") -> "Memory":
         """The memory with what a client's VCV says of it."""
-        device = replace(self.devices.get(client, Device()), samples=max(1, samples), width=width)
+        device = replace(self.devices.get(client, Device()), samples=max(1, samples), width=width, group=group)
         return replace(self, devices={**self.devices, client: device})
 
     def after(
@@ -138,6 +140,7 @@ class Memory:
             energy_debt=device.energy_debt,
             waiting=device.waiting,
             width=device.width,
+            group=device.group,
         )
 
     def quarantine(self, client: AgentId, *, rounds: int) -> "Memory":

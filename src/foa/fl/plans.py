@@ -22,6 +22,7 @@ class RoundPlan:
     noise_floor: float  #: least DP noise multiplier asked of every client; 0: no noise asked
     reason: str  #: one sentence for people
     share: float = 1.0  #: of an update's changes that clients send, in 8 bits; 1: whole updates, not compressed
+    avoid: str = ""  #: group of clients that sits this round out; empty: none does
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,7 @@ class Bounds:
     selectors: tuple[str, ...] = tuple(SELECTORS)
     aggregations: tuple[str, ...] = tuple(AGGREGATIONS)
     shares: tuple[float, ...] = (1.0, 0.25, 0.1)  #: choices of `RoundPlan.share`; (1.0,): updates are never compressed
+    groups: tuple[str, ...] = ()  #: of clients, in the owner's words; one of them may be told to sit a round out
     change: float = 2.0  #: most that k or the deadline may grow or shrink from one round to the next, a factor
     noise_fall: float = 0.8  #: least share of the last noise floor that must remain
 
@@ -51,9 +53,16 @@ class Bounds:
         if not self.shares or not all(0 < share <= 1 for share in self.shares):
             raise ValueError(f"bounds need shares above 0 and at most 1, not {self.shares}")
 
-    def alive(self, count: int) -> "Bounds":
-        """These bounds when so many clients are there."""
-        return replace(self, k_min=min(self.k_min, max(1, count)), k_max=max(1, min(self.k_max, count)))
+    def alive(self, count: int, members: Mapping[str, int] | None = None) -> "Bounds":
+        """These bounds when so many clients are there.
+
+        Args:
+            count: of them all.
+            members: of each group. A group without which fewer than `k_min` are left cannot sit out.
+        """
+        least, members = min(self.k_min, max(1, count)), members or {}
+        free = tuple(group for group in self.groups if members.get(group) and count - members[group] >= least)
+        return replace(self, k_min=least, k_max=max(1, min(self.k_max, count)), groups=free)
 
     def schema(self, around: RoundPlan) -> dict[str, Any]:
         """JSON Schema of a proposal: every field but the reason is a choice among a few values near those of a plan.
@@ -63,20 +72,17 @@ class Bounds:
         k = sorted({self._k(around.k * factor) for factor in (0.5, 0.75, 1, 1.25, 1.5, 2)})
         deadline = sorted({self._deadline(around.deadline_seconds * factor) for factor in (0.5, 0.75, 1, 1.5, 2)})
         noise = sorted({self._noise(around.noise_floor * factor + more) for factor, more in _NOISE_STEPS})
-        return {
-            "type": "object",
-            "additionalProperties": False,
-            "required": ["selector", "k", "deadline_seconds", "aggregation", "noise_floor", "share", "reason"],
-            "properties": {
-                "selector": {"type": "string", "enum": list(self.selectors)},
-                "k": {"type": "integer", "enum": k},
-                "deadline_seconds": {"type": "number", "enum": deadline},
-                "aggregation": {"type": "string", "enum": list(self.aggregations)},
-                "noise_floor": {"type": "number", "enum": noise},
-                "share": {"type": "number", "enum": sorted({*self.shares})},
-                "reason": {"type": "string", "maxLength": 200},
-            },
+        properties = {
+            "selector": {"type": "string", "enum": list(self.selectors)},
+            "k": {"type": "integer", "enum": k},
+            "deadline_seconds": {"type": "number", "enum": deadline},
+            "aggregation": {"type": "string", "enum": list(self.aggregations)},
+            "noise_floor": {"type": "number", "enum": noise},
+            "share": {"type": "number", "enum": sorted({*self.shares})},
+            **({"avoid": {"type": "string", "enum": ["", *self.groups]}} if self.groups else {}),
+            "reason": {"type": "string", "maxLength": 200},
         }
+        return {"type": "object", "additionalProperties": False, "required": list(properties), "properties": properties}
 
     def _k(self, wanted: float) -> int:
         return min(max(round(wanted), self.k_min), self.k_max)
@@ -109,6 +115,7 @@ def check_plan(value: Mapping[str, Any], bounds: Bounds, previous: RoundPlan | N
         ("aggregation", lambda: choice(value, "aggregation", bounds.aggregations)),
         ("noise_floor", lambda: number(value, "noise_floor", bounds.noise_min, bounds.noise_max)),
         ("share", lambda: among(value, "share", bounds.shares)),
+        ("avoid", lambda: choice(value, "avoid", ("", *bounds.groups)) if bounds.groups else ""),
     ):
         try:
             found[key] = read()

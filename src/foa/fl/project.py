@@ -39,6 +39,8 @@ class SiteSpec:
     plugged: bool = True
     width: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
     usd_a_round: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 0.0
+    bytes_a_second: Annotated[float, msgspec.Meta(ge=0, le=1e9)] | None = None  #: of its line to the server
+    group: Annotated[str, msgspec.Meta(max_length=64)] = ""  #: e.g. its region; `bounds.groups` names those that matter
     epsilon: Annotated[float, msgspec.Meta(gt=0, le=1000)] | None = None  #: its own budget; None: the project's
 
 

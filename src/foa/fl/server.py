@@ -3,8 +3,9 @@
 memory ─► view (aggregates) ─► model ─► guard ─► RoundPlan ─► selector ─► client ids
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -23,8 +24,9 @@ oort-per-turn = oort, but fair; deev = worst served, fewer each round; ocean = s
 k: clients. A larger k learns more a round and costs more. deadline_seconds: late clients are dropped.
 aggregation: fedavg = plain; clipped, median, trimmed-mean, krum, multikrum = against poisoned updates.
 noise_floor: least privacy noise asked of clients. share: of each update that is sent; less is quicker on thin lines.
-reason: one short sentence."""
+avoid: a group that sits this round out, where the owner asks for it. reason: one short sentence."""
 
+DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 RECENT = 5  #: rounds over which suspects are counted
 
 
@@ -58,7 +60,7 @@ class ServerAgent:
 
         Args:
             model: proposes; None: the rule decides every round.
-            clock: for deadlines.
+            clock: for deadlines, and the day of the week.
             bounds: what no proposal can cross.
             k: clients a round that the run was planned with; the rule keeps to it.
             rounds: planned in all.
@@ -68,6 +70,7 @@ class ServerAgent:
             limits: patience with the model.
             log: gets every decision's record.
         """
+        self._clock = clock
         self._guard = Guard(model, clock, limits=limits, log=log)
         self.bounds = bounds
         self._k = k
@@ -84,6 +87,7 @@ class ServerAgent:
         previous: RoundPlan | None = None,
         records: Sequence[RoundRecord] = (),
         hour: int = 12,
+        weekday: int | None = None,
     ) -> Choice:
         """Decide the next round.
 
@@ -93,20 +97,27 @@ class ServerAgent:
             previous: the last round's plan, which the next may not depart from too suddenly.
             records: past rounds, oldest first.
             hour: of the day at the server, 0 to 23.
+            weekday: 0 for Monday to 6; None: by the server's clock, UTC.
         """
         if not present:
             raise ValueError("nobody is there to choose from: wait for clients first")
         # order must say nothing, to a rule that breaks ties by it or to a model
         shuffled = self._rng(memory, 1).permutation(sorted(present))
         candidates = [memory.candidate(AgentId(str(client)), hour=hour) for client in shuffled]
-        bounds = self.bounds.alive(len(candidates))
+        members = _members(candidates, self.bounds.groups)
+        bounds = self.bounds.alive(len(candidates), members)
+        known = {"hour": hour, "day": DAYS[self._weekday() if weekday is None else weekday], "groups": members}
         decided = await self._guard.decide(
-            self._request(memory, candidates, records, bounds, previous, hour),
+            self._request(memory, candidates, records, bounds, previous, known),
             who=f"server/round-{memory.round + 1}",
             check=lambda value: check_plan(value, bounds, previous),
             rule=lambda: self._rule(bounds, previous, candidates, records),
         )
         return Choice(plan=decided.value, clients=self._clients(decided.value, memory, candidates), entry=decided.entry)
+
+    def _weekday(self) -> int:
+        # the first of January 1970 was a Thursday
+        return (int(self._clock.now() // 86_400) + 3) % 7
 
     def _rng(self, memory: Memory, stream: int) -> np.random.Generator:
         return np.random.default_rng((self._seed, memory.round + 1, stream))
@@ -122,6 +133,9 @@ class ServerAgent:
         return rule_plan(bounds, previous, k=self._k, durations=durations, lasted=lasted, suspects=suspects)
 
     def _clients(self, plan: RoundPlan, memory: Memory, candidates: Sequence[Candidate]) -> tuple[AgentId, ...]:
+        if plan.avoid:
+            # the bounds offer no group without which too few are left
+            candidates = [candidate for candidate in candidates if candidate.group != plan.avoid]
         rule = SELECTORS[plan.selector]
         if self._fairness:
             rule = fair(paced(rule))
@@ -133,7 +147,10 @@ class ServerAgent:
             deadline_seconds=plan.deadline_seconds,
             utilities=memory.utilities,
         )
-        return rule(candidates, ask, self._rng(memory, 2))
+        chosen = rule(candidates, ask, self._rng(memory, 2))
+        # some rules give fewer than they may; a Strategy would wait for the rest for ever
+        spare = [candidate.id for candidate in candidates if candidate.id not in chosen]
+        return (*chosen, *spare[: max(0, min(self.bounds.k_min, plan.k) - len(chosen))])
 
     def _request(
         self,
@@ -142,13 +159,13 @@ class ServerAgent:
         records: Sequence[RoundRecord],
         bounds: Bounds,
         previous: RoundPlan | None,
-        hour: int,
+        known: Mapping[str, Any],
     ) -> ModelRequest:
         around = previous or self._rule(bounds, None, candidates, records)
         facts = {
             "round": memory.round + 1,
             "rounds": self._rounds,
-            "hour": hour,
+            **known,
             "planned_k": self._k,
             "k": [bounds.k_min, bounds.k_max],
             "fleet": fleet(candidates),
@@ -163,6 +180,11 @@ class ServerAgent:
             max_tokens=200,
             seconds=60.0,
         )
+
+
+def _members(candidates: Sequence[Candidate], groups: Sequence[str]) -> dict[str, int]:
+    """How many there are of each group that the owner named; what else clients call themselves reaches no model."""
+    return {group: sum(candidate.group == group for candidate in candidates) for group in groups}
 
 
 def _mixed(candidates: Sequence[Candidate]) -> bool:

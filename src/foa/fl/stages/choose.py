@@ -15,7 +15,7 @@ def known(state: State, profiles: Mapping[int, FlBlock]) -> State:
     """The state with what everybody says of itself."""
     memory = state.memory
     for block in profiles.values():
-        memory = memory.know(block.id, samples=block.samples, width=block.width)
+        memory = memory.know(block.id, samples=block.samples, width=block.width, group=block.group)
     return replace(state, memory=memory)
 
 
