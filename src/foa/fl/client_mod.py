@@ -13,8 +13,10 @@ from flwr.app import ConfigRecord, Context, Message
 from flwr.clientapp.typing import Mod
 
 from foa.errors import BadMessage, FabricError
+from foa.fl.contents import arrays_of
 from foa.fl.flower import REFUSED, REFUSED_DEGRADED, ClientAppCallable, failure, pack_content, unpack_content
 from foa.fl.guardian import Accept, Condition, Counter, Guardian, Refuse, Terms, TrainAsk, Verdict
+from foa.fl.packing import is_to_pack, pack_reply
 from foa.fl.terms import RECORD, Told, read_ask, write_told
 from foa.ports import Clock
 
@@ -75,10 +77,14 @@ def _answer(site: Site, ask: TrainAsk, message: Message, context: Context, call_
         return failure(message, REFUSED_DEGRADED if verdict.degraded else REFUSED, verdict.reason)
     site.guardian.commit(ask, verdict.terms, condition, at=site.clock.now())
     _put_terms(site, message, verdict.terms)
+    packs = is_to_pack(context, run=ask.run, share=ask.share)
+    base = arrays_of(message) if packs else {}
     began = site.clock.monotonic()
     reply = call_next(message, context)
     if reply.has_error():
         return reply
+    if packs:
+        pack_reply(reply, base, context, run=ask.run, share=ask.share)
     told = _told(site, verdict, site.clock.monotonic() - began)
     reply.content[RECORD] = ConfigRecord(write_told(told))  # type: ignore[arg-type]
     if ledger is not None and verdict.terms.noise_multiplier > 0:

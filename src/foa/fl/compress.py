@@ -25,11 +25,6 @@ class Packed:
     levels: NDArray[np.int8]  #: −127 to 127
     scale: float  #: one level; 0: all zero
 
-    @property
-    def bytes(self) -> int:
-        """Size on the wire, without names."""
-        return self.indices.nbytes + self.levels.nbytes + 4 * len(self.shape) + 8
-
 
 class Compressor:
     """One client's compressor: it remembers what it left out, and adds it to the next change."""
@@ -59,7 +54,7 @@ class Compressor:
         """What was not sent yet, by array; save it with the client's state."""
         return dict(self._left)
 
-    def restore(self, left: Mapping[str, NDArray[np.float64]]) -> None:
+    def restore(self, left: Arrays) -> None:
         """Go on from what was saved."""
         self._left = {name: np.asarray(array, dtype=np.float64) for name, array in left.items()}
 

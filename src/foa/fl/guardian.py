@@ -37,6 +37,7 @@ class TrainAsk:
     cohort: int  #: clients in this round, this one included
     rounds: int = 0  #: planned in all, so that a budget can be shared out among them; 0: not told
     secure_aggregation: bool = False  #: single updates stay hidden from the server
+    share: float = 1.0  #: of its changes that it is to send, in 8 bits; 1: its whole update
 
     @property
     def key(self) -> str:
@@ -166,6 +167,8 @@ class Guardian:
             0 <= terms.noise_multiplier < math.inf and 0 < terms.clip < math.inf and 0 < ask.deadline_seconds < math.inf
         ):
             return "the terms are not usable: noise from 0, clip and deadline above 0, all of them finite"
+        if not 0 < ask.share <= 1:
+            return f"the share of an update must be above 0 and at most 1, not {ask.share:g}"
         if terms.clip > limits.clip_max:
             return f"clip {terms.clip:g} is over the owner's {limits.clip_max:g}: single records would show"
         return None

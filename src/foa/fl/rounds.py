@@ -33,6 +33,7 @@ class ClientRow:
     told: Told | None = None
     usd: float = 0.0  #: paid
     credit: float | None = None  #: its share of what the round gained
+    bytes: int = 0  #: of its reply
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,8 @@ class RoundRow:
     loss: float | None  #: of the new model on the server's data, where it has some
     taken: bool  #: False: the new model was worse by far, the last one stays
     drift: bool = False
+    bytes_out: int = 0  #: of the messages to clients in training, without what the transport adds
+    bytes_in: int = 0  #: of their replies
     accuracy: float | None = None  #: mean over clients, each counting alike
     worst10: float | None = None  #: mean over the worst-served tenth of clients, one at least
     accuracies: tuple[tuple[str, float], ...] = ()  #: by client

@@ -26,6 +26,8 @@ def write_ask(ask: TrainAsk) -> dict[str, Scalar]:
         "deadline-seconds": float(ask.deadline_seconds),
         "cohort": ask.cohort,
         "rounds": ask.rounds,
+        "secure-aggregation": ask.secure_aggregation,
+        "share": float(ask.share),
         "epochs": terms.epochs,
         "steps": terms.steps,
         "width": float(terms.width),
@@ -49,6 +51,9 @@ def read_ask(values: Mapping[str, object]) -> TrainAsk:
             deadline_seconds=_number(values, "deadline-seconds"),
             cohort=_whole(values, "cohort"),
             rounds=_whole(values, "rounds"),
+            # servers of an older release say neither
+            secure_aggregation=_yes(values, "secure-aggregation") if "secure-aggregation" in values else False,
+            share=_number(values, "share") if "share" in values else 1.0,
             terms=Terms(
                 epochs=_whole(values, "epochs"),
                 steps=_whole(values, "steps"),
@@ -81,6 +86,13 @@ def _number(values: Mapping[str, object], key: str) -> float:
     if isinstance(found, bool) or not isinstance(found, int | float):
         raise BadMessage(f"{key} in the server's terms is no number")
     return float(found)
+
+
+def _yes(values: Mapping[str, object], key: str) -> bool:
+    found = values[key]
+    if not isinstance(found, bool):
+        raise BadMessage(f"{key} in the server's terms is neither true nor false")
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from flwr.supercore.run import Run
 
 from foa.fl.block import FlBlock
 from foa.fl.checkpoint import State
+from foa.fl.contents import size_of
 from foa.fl.rounds import RoundRow
 from foa.fl.server import ServerAgent
 from foa.fl.sift import Validate
@@ -135,9 +136,11 @@ class AgenticGrid(Grid):
         began = time.monotonic()
         replies = list(self._inner.send_and_receive(asked, timeout=deadline if timeout is None else min(timeout, deadline)))
         seconds = time.monotonic() - began
-        received = receive(messages, replies, cohort, self._settings, losses=self.state.losses, validate=self._validate)
+        received = receive(
+            messages, asked, replies, cohort, self._settings, losses=self.state.losses, validate=self._validate
+        )
         self.state = learn(self.state, received, cohort, self._settings, seconds=seconds)
-        self._row = _row(cohort, received, seconds)
+        self._row = replace(_row(cohort, received, seconds), bytes_out=sum(map(size_of, asked)))
         return received.messages
 
     def _measure(self, replies: Sequence[Message]) -> None:
@@ -171,4 +174,5 @@ def _row(cohort: Cohort, received: Received, seconds: float) -> RoundRow:
         loss=sifted.loss,
         taken=sifted.taken,
         drift=sifted.drift,
+        bytes_in=sum(client.bytes for client in received.rows),
     )

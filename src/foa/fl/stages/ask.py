@@ -43,4 +43,5 @@ def _ask(cohort: Cohort, settings: AgenticSettings, node: int, count: int) -> Tr
         deadline_seconds=plan.deadline_seconds,
         cohort=count,
         rounds=settings.rounds,
+        share=plan.share,
     )

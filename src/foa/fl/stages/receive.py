@@ -1,18 +1,20 @@
 """TRAIN, on its way back: replies are screened, aggregated, credited, and only what may count reaches the strategy.
 
-replies ─► told records ─► updates, capped ─► sift ─► rows, and what the strategy sees
+replies ─► told records ─► unpacked updates, capped ─► sift ─► rows, and what the strategy sees
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from flwr.app import Message
 
+from foa.errors import BadMessage
 from foa.fl.aggregate import Arrays, Update, capped
-from foa.fl.contents import arrays_of, first_metrics, metric, put_arrays
+from foa.fl.contents import arrays_of, first_metrics, metric, put_arrays, size_of
 from foa.fl.flower import REFUSED
+from foa.fl.packing import open_reply
 from foa.fl.rounds import ClientRow
 from foa.fl.sift import Sifted, Validate, shares, sift
 from foa.fl.stages.cohort import AgenticSettings, Cohort
@@ -32,6 +34,7 @@ class Received:
 
 def receive(
     sent: Sequence[Message],
+    asked: Sequence[Message],
     replies: Sequence[Message],
     cohort: Cohort,
     settings: AgenticSettings,
@@ -43,6 +46,7 @@ def receive(
 
     Args:
         sent: the strategy's own messages, before terms were added.
+        asked: what went out in their place.
         replies: that came in time.
         cohort: of the round.
         settings: of the run.
@@ -50,9 +54,10 @@ def receive(
         validate: loss on the server's data; None: nothing is rolled back or credited.
     """
     known = {client: reply for reply in replies if (client := cohort.name(reply.metadata.src_node_id)) is not None}
+    sizes = {client: size_of(reply) for client, reply in known.items()}
     told = {client: _told(reply) for client, reply in known.items() if not reply.has_error()}
     base = arrays_of(sent[0]) if sent else {}
-    updates = [_update(client, known[client], settings) for client in told]
+    updates, unusable = _updates({client: known[client] for client in told}, asked, cohort, settings)
     sifted = sift(
         base,
         capped(updates, _limits(cohort)),
@@ -61,6 +66,7 @@ def receive(
         losses=losses,
         noised=any(said is not None and said.noise_multiplier > 0 for said in told.values()),
     )
+    sifted = replace(sifted, suspects={**sifted.suspects, **unusable})
     credit = _credit(base, sifted, validate, cohort, settings) if settings.credit else {}
     rows = [
         *(_failed(client, reply) for client, reply in known.items() if reply.has_error()),
@@ -70,7 +76,9 @@ def receive(
     ]
     return Received(
         messages=_shown(known, sifted, settings),
-        rows=tuple(sorted(rows, key=lambda row: row.client)),
+        rows=tuple(
+            replace(row, bytes=sizes.get(AgentId(row.client), 0)) for row in sorted(rows, key=lambda row: row.client)
+        ),
         losses={client: metric(known[client], settings.loss_key) for client in told},
         sifted=sifted,
     )
@@ -85,8 +93,20 @@ def _told(reply: Message) -> Told | None:
     return said
 
 
-def _update(client: AgentId, reply: Message, settings: AgenticSettings) -> Update:
-    return Update(client=client, arrays=arrays_of(reply), samples=int(metric(reply, settings.samples_key) or 1))
+def _updates(
+    replies: Mapping[AgentId, Message], asked: Sequence[Message], cohort: Cohort, settings: AgenticSettings
+) -> tuple[list[Update], dict[AgentId, str]]:
+    """The updates that can be read, and why the others cannot."""
+    went = {cohort.name(message.metadata.dst_node_id): message for message in asked}
+    updates, unusable = list[Update](), dict[AgentId, str]()
+    for client, reply in replies.items():
+        try:
+            open_reply(reply, went[client])
+            samples = int(metric(reply, settings.samples_key) or 1)
+            updates.append(Update(client=client, arrays=arrays_of(reply), samples=samples))
+        except BadMessage as error:
+            unusable[client] = str(error)
+    return updates, unusable
 
 
 def _limits(cohort: Cohort) -> Mapping[AgentId, int]:
