@@ -1,6 +1,7 @@
 """Agent-0's requests to agents: one reservation, one key, one deadline each; a lost agent is an error with its name.
 
 ask ─► reserve money ─► publish on foa/agents/{id}/tasks ─► wait ─► Reply ─► settle money ─► the caller saves ─► PUBACK
+                                                         ├► parts before it ─► `Parts`, as they come
                                                          └► silence, last will, nonsense ─► AgentLost
 """
 
@@ -11,18 +12,34 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from foa.errors import AgentLost, AgentRefused, BadMessage, PublishRefused, StoreFailed
 from foa.exchange import Exchange
 from foa.job import Job
-from foa.messages import Drafted, DraftRequest, Join, Joined, Propose, Proposed, Refused, Reply, Stop, decode, encode
+from foa.messages import (
+    Drafted,
+    DraftRequest,
+    Join,
+    Joined,
+    Propose,
+    Proposed,
+    Refused,
+    Reply,
+    Stop,
+    Trained,
+    TrainRequest,
+    decode,
+    encode,
+)
 from foa.ports import Transport
 from foa.values.budget import Budget, Spend
 from foa.values.ids import AgentId
 from foa.values.publication import Publication
 
-B = TypeVar("B", Proposed, Drafted, Joined)
+B = TypeVar("B", Proposed, Drafted, Trained, Joined)
+#: What an agent is asked and replies to.
+Asked = Propose | DraftRequest | TrainRequest | Join
 
 #: What a reply costs that only says yes.
 NOTHING = Budget(usd=0.0, tokens=0, calls=0, seconds=0.0)
@@ -40,6 +57,18 @@ class Answered(Generic[B]):
     spend: Spend  #: what the agent is paid: never more than was reserved
 
 
+class Parts(Protocol):
+    """Hears what an agent sends before its reply, and what that costs."""
+
+    def due(self, billed: Spend | None) -> Spend:
+        """What the request is charged where the reply bills so much in all; None: no reply came, the parts are due."""
+        ...
+
+    async def take(self, payload: bytes) -> None:
+        """Take one; what it raises ends the request."""
+        ...
+
+
 class Calls:
     """Requests to agents over one Exchange."""
 
@@ -48,6 +77,7 @@ class Calls:
         self._transport = transport
         self._waiting: dict[AgentId, set[asyncio.Timeout]] = {}
         self._gone: OrderedDict[AgentId, None] = OrderedDict()
+        self._back: dict[AgentId, asyncio.Event] = {}  #: of agents that somebody waits to have back
 
     @property
     def waiting(self) -> int:
@@ -66,18 +96,33 @@ class Calls:
     def agent_is_here(self, agent: AgentId) -> None:
         """It was heard of again."""
         self._gone.pop(agent, None)
+        if (waited := self._back.pop(agent, None)) is not None:
+            waited.set()
+
+    async def is_back(self, agent: AgentId, *, seconds: float) -> bool:
+        """Wait until an agent that left is heard of again; False: not in so many seconds."""
+        if agent not in self._gone:
+            return True
+        waited = self._back.setdefault(agent, asyncio.Event())
+        try:
+            async with asyncio.timeout(seconds):
+                await waited.wait()
+        except TimeoutError:
+            return False
+        return True
 
     @asynccontextmanager
     async def ask(
         self,
         job: Job,
         agent: AgentId,
-        request: Propose | DraftRequest | Join,
+        request: Asked,
         *,
         expects: type[B],
         key: str,
         seconds: float,
         paid: bool = False,
+        parts: Parts | None = None,
     ) -> AsyncGenerator[Answered[B]]:
         """Ask one agent; inside the block its reply is there but not acknowledged.
 
@@ -89,6 +134,7 @@ class Calls:
             key: deduplication key: the same key again gets the stored reply and costs nothing.
             seconds: how long the agent has.
             paid: the request's budget is reserved by the caller, and the reply itself costs nothing.
+            parts: hears what comes before the reply; None: nothing does.
 
         Raises:
             AgentLost: silence until the deadline, its last will (also before it was asked), a request that the broker does
@@ -99,16 +145,17 @@ class Calls:
         if agent in self._gone:
             raise AgentLost(agent, "left before it was asked", asked=False)
         reservation = job.account.reserve(NOTHING if paid else request.budget)
-        spend = Spend()
+        billed: Spend | None = None
         try:
-            reply, acknowledge = await self._reply(job, agent, request, key=key, seconds=seconds)
+            reply, acknowledge = await self._reply(job, agent, request, key=key, seconds=seconds, parts=parts)
             body = reply.body
             if not isinstance(body, expects | Refused):
                 await acknowledge()
                 raise AgentLost(agent, f"answered with {type(body).__name__}, not {expects.__name__}")
-            spend = reply.spend
+            billed = reply.spend
         finally:
-            settled = job.account.settle(reservation, spend)
+            due = (billed or Spend()) if parts is None else parts.due(billed)
+            settled = job.account.settle(reservation, due)
         if settled.over:
             job.fell_back(f"{agent} billed more than it was given for {key}: {settled.over}; the rest is not paid")
         if isinstance(body, Refused):
@@ -124,7 +171,7 @@ class Calls:
         await acknowledge()
 
     async def _reply(
-        self, job: Job, agent: AgentId, request: Propose | DraftRequest | Join, *, key: str, seconds: float
+        self, job: Job, agent: AgentId, request: Asked, *, key: str, seconds: float, parts: Parts | None
     ) -> tuple[Reply, Callable[[], Awaitable[None]]]:
         limit = asyncio.timeout(seconds + GRACE_SECONDS)
         waiting = self._waiting.setdefault(agent, set())
@@ -139,6 +186,7 @@ class Calls:
                     key=key,
                     seconds=seconds + GRACE_SECONDS,
                     user_properties=_properties(request),
+                    on_part=None if parts is None else parts.take,
                 )
         except TimeoutError as error:
             if job.clock.monotonic() - began < seconds:
@@ -160,19 +208,19 @@ class Calls:
             raise AgentLost(agent, f"its reply came in the name of {reply.agent!r}")
         return reply, delivery.acknowledge
 
-    async def stop(self, job: Job) -> None:
-        """Tell everyone who was asked that a job is over, so that they drop its work. Best effort: QoS 0."""
+    async def stop(self, job: Job, *agents: AgentId) -> None:
+        """Tell these agents, or everyone who was asked, that a job is over for them: they drop its work. QoS 0."""
         payload = encode(Stop(job=job.id))
-        for agent in sorted(job.asked):
+        for agent in agents or sorted(job.asked):
             with contextlib.suppress(PublishRefused):
                 await self._transport.publish(Publication(topic=job.topics.tasks(agent), payload=payload, qos=0))
 
 
-def _properties(request: Propose | DraftRequest | Join) -> tuple[tuple[str, str], ...]:
+def _properties(request: Asked) -> tuple[tuple[str, str], ...]:
     """What brokers, bridges and auditors can read without opening the payload."""
     shown = [("foa-job", request.job), ("foa-budget-usd", f"{request.budget.usd:.6f}")]
     if not isinstance(request, Propose):
         shown.append(("foa-subtask", request.subtask))
-    if isinstance(request, DraftRequest):
+    if isinstance(request, DraftRequest | TrainRequest):
         shown.append(("foa-attempt", str(request.attempt)))
     return tuple(shown)

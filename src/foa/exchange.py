@@ -3,12 +3,14 @@
 request ── topic, Response Topic, Correlation Data ──► the other end's inbox
    ▲                                                        │
 waiting[correlation] ◄── reply topic, same Correlation Data ┘ answer(transport, request, …)
+
+Long work may send parts before its reply: the same topic and Correlation Data, and the user property `foa-part`.
 """
 
 import asyncio
 import math
 import secrets
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from types import TracebackType
 
 from foa.errors import BadMessage, BrokerUnreachable, FabricError
@@ -19,6 +21,11 @@ MAX_RESPONSE_TOPIC = 512  #: characters
 MAX_CORRELATION_BYTES = 512
 MAX_KEY = 256  #: characters
 KEY_PROPERTY = "foa-key"  #: user property with the deduplication key
+PART_PROPERTY = ("foa-part", "1")  #: user property of what comes before the reply
+MAX_PARTS = 1_024  #: of one request, waiting to be taken; what comes then is dropped
+
+#: Takes one part. What it raises ends the request.
+TakePart = Callable[[bytes], Awaitable[None]]
 
 
 class Exchange:
@@ -35,6 +42,7 @@ class Exchange:
         self._reply_topic = reply_topic
         self._places = asyncio.Semaphore(at_once)
         self._waiting: dict[bytes, asyncio.Future[Delivery]] = {}
+        self._parts: dict[bytes, asyncio.Queue[Delivery | None]] = {}  #: of requests that hear parts; None: no more
         self._failure: FabricError | None = None
         self._subscription = transport.subscribe(Filter(topic_filter=reply_topic))
         self._tasks = asyncio.TaskGroup()
@@ -59,7 +67,14 @@ class Exchange:
             await self._subscription.__aexit__(None, None, None)
 
     async def request(
-        self, topic: str, payload: bytes, *, key: str, seconds: float, user_properties: Iterable[tuple[str, str]] = ()
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        key: str,
+        seconds: float,
+        user_properties: Iterable[tuple[str, str]] = (),
+        on_part: TakePart | None = None,
     ) -> Delivery:
         """Ask once and wait for the reply.
 
@@ -69,6 +84,8 @@ class Exchange:
             key: deduplication key; the same for every attempt of the same question, at most 256 characters.
             seconds: how long to wait, the wait for a place and for a broken link included.
             user_properties: passed on untouched, in order, before `foa-key` (trace context, budget).
+            on_part: takes the payload of each part, one after the other, before the reply is given back; a part is
+                acknowledged when it returns. None: parts are dropped.
 
         Returns:
             The reply, not yet acknowledged: acknowledge it when it is saved.
@@ -85,6 +102,9 @@ class Exchange:
             if self._failure is not None:
                 raise self._failure
             reply = self._waiting[correlation] = asyncio.get_running_loop().create_future()
+            if on_part is not None:
+                parts = self._parts[correlation] = asyncio.Queue[Delivery | None]()
+                reply.add_done_callback(lambda _: parts.put_nowait(None))
             try:
                 await self._transport.publish(
                     Publication(
@@ -96,29 +116,49 @@ class Exchange:
                         user_properties=(*user_properties, (KEY_PROPERTY, key)),
                     )
                 )
+                if on_part is not None:
+                    await _take_parts(self._parts[correlation], on_part)
                 return await reply
             except BaseException:
                 await self._drop(reply)
                 raise
             finally:
                 del self._waiting[correlation]
+                await self._drop_parts(correlation)
 
     async def _drop(self, reply: "asyncio.Future[Delivery]") -> None:
         if reply.done() and not reply.cancelled() and reply.exception() is None:  # it came while the request was given up
             self.strangers += 1
             await reply.result().acknowledge()
 
+    async def _drop_parts(self, correlation: bytes) -> None:
+        parts = self._parts.pop(correlation, None)
+        while parts is not None and not parts.empty():
+            if (part := parts.get_nowait()) is not None:
+                await part.acknowledge()
+
     async def _read(self, inbox: AsyncIterator[Delivery]) -> None:
         try:
             async for delivery in inbox:
-                waiting = self._waiting.get(delivery.publication.correlation_data or b"")
-                if waiting is None or waiting.done():
+                correlation = delivery.publication.correlation_data or b""
+                waiting = self._waiting.get(correlation)
+                if PART_PROPERTY in delivery.publication.user_properties:
+                    await self._hear_part(correlation, delivery)
+                elif waiting is None or waiting.done():
                     self.strangers += 1
                     await delivery.acknowledge()
                 else:
                     waiting.set_result(delivery)
         except BrokerUnreachable as failure:
             self._fail(failure)
+
+    async def _hear_part(self, correlation: bytes, part: Delivery) -> None:
+        parts = self._parts.get(correlation)
+        if parts is None or parts.qsize() >= MAX_PARTS:
+            self.strangers += 1
+            await part.acknowledge()
+        else:
+            parts.put_nowait(part)
 
     def _fail(self, failure: FabricError) -> None:
         self._failure = failure
@@ -127,10 +167,19 @@ class Exchange:
                 waiting.set_exception(failure)
 
 
+async def _take_parts(parts: "asyncio.Queue[Delivery | None]", on_part: TakePart) -> None:
+    """Hand over parts until the reply is there."""
+    while (part := await parts.get()) is not None:
+        try:
+            await on_part(part.publication.payload)
+        finally:
+            await part.acknowledge()
+
+
 async def answer(
     transport: Transport, request: Delivery, payload: bytes, *, user_properties: Iterable[tuple[str, str]] = ()
 ) -> None:
-    """Reply to a request on the topic it names, with its Correlation Data.
+    """Reply to a request on the topic it names, with its Correlation Data; with `PART_PROPERTY`, send a part before it.
 
     The reply expires when what is left of the request's own expiry interval is over: nobody waits for it longer.
 

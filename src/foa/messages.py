@@ -3,11 +3,13 @@
 JSON by default, so that a person with `mosquitto_sub` can read it. Decoding is strict and bounded: a size limit before
 parsing, types and lengths while parsing. Whatever fails becomes `BadMessage` with a sentence.
 
-    Agent-0 ── Propose │ DraftRequest │ Join │ Stop ──► foa/agents/{id}/tasks
-    Agent-0 ◄── Reply(Proposed │ Drafted │ Joined │ Refused) ── foa/orchestrators/{id}/replies
+    Agent-0 ── Propose │ DraftRequest │ TrainRequest │ Join │ Stop ──► foa/agents/{id}/tasks
+    Agent-0 ◄── Reply(Proposed │ Drafted │ Trained │ Joined │ Refused) ── foa/orchestrators/{id}/replies
+    Agent-0 ◄── TrainProgress, any number before the Reply ── the same topic and Correlation Data, marked `foa-part`
     members ◄── Begin │ RoundPost │ TaskComplete ──► foa/clusters/{id}/channel
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
@@ -24,6 +26,8 @@ MAX_PAYLOAD_BYTES = 1_000_000  #: the portable subset's limit
 
 _Reason = Annotated[str, msgspec.Meta(max_length=2_000)]
 _Ids = Annotated[tuple[WireId, ...], msgspec.Meta(max_length=64)]
+_Figures = Annotated[Mapping[Annotated[str, msgspec.Meta(min_length=1, max_length=64)], float], msgspec.Meta(max_length=64)]
+_Credit = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
 
 
 class WireMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=False):
@@ -77,6 +81,33 @@ class DraftRequest(WireMessage, frozen=True, kw_only=True, tag="draft", tag_fiel
     budget: Budget
 
 
+class TrainRequest(WireMessage, frozen=True, kw_only=True, tag="train", tag_field="do"):
+    """Train a model for this subtask, without moving data; the policies that bind its sites are the task's."""
+
+    job: WireId
+    subtask: WireId
+    attempt: Annotated[int, msgspec.Meta(ge=1, le=100)] = 1
+    text: SubtaskText
+    task: Task
+    inputs: Annotated[tuple[Input, ...], msgspec.Meta(max_length=64)] = ()
+    budget: Budget
+
+
+class TrainProgress(WireMessage, frozen=True, kw_only=True, tag="train_progress", tag_field="do"):
+    """A node of one round of a training began or ended. Who asks again hears of all of them again."""
+
+    agent: WireId
+    job: WireId
+    subtask: WireId
+    round: Annotated[int, msgspec.Meta(ge=1, le=100_000)]
+    node: Annotated[str, msgspec.Meta(pattern=r"^[a-z]{1,16}$(?!\n)")]  #: profile, select, negotiate, train, …
+    state: Literal["began", "ended"]
+    said: Annotated[str, msgspec.Meta(max_length=500)] = ""  #: what it gave, in words
+    value: msgspec.Raw = msgspec.Raw(b"null")  #: what it gave, any JSON; the receiver bounds it
+    credits: Annotated[Mapping[WireId, _Credit], msgspec.Meta(max_length=1_000)] = {}  #: site → what it brought; < 0: harm
+    spend: Spend = Spend()  #: what this node cost
+
+
 class Member(msgspec.Struct, frozen=True, kw_only=True):
     """One member of a cluster and the weight of its voice (its reputation)."""
 
@@ -107,7 +138,7 @@ class Stop(WireMessage, frozen=True, kw_only=True, tag="stop", tag_field="do"):
     job: WireId
 
 
-Request = Propose | DraftRequest | Join | Stop
+Request = Propose | DraftRequest | TrainRequest | Join | Stop
 
 
 class Proposed(msgspec.Struct, frozen=True, kw_only=True, tag="proposed", tag_field="is"):
@@ -121,6 +152,15 @@ class Drafted(msgspec.Struct, frozen=True, kw_only=True, tag="drafted", tag_fiel
     """Answer to DraftRequest."""
 
     draft: Draft
+
+
+class Trained(msgspec.Struct, frozen=True, kw_only=True, tag="trained", tag_field="is"):
+    """Answer to TrainRequest: a report in words, its figures, and the name of the run."""
+
+    draft: Draft
+    run: WireId
+    rounds: Annotated[int, msgspec.Meta(ge=0, le=100_000)]
+    figures: _Figures = {}
 
 
 class SoFar(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,7 +191,7 @@ class Reply(WireMessage, frozen=True, kw_only=True):
     """An agent's reply, on the request's Response Topic with its Correlation Data."""
 
     agent: WireId
-    body: Proposed | Drafted | Joined | Refused
+    body: Proposed | Drafted | Trained | Joined | Refused
     spend: Spend = Spend()
 
 
@@ -247,6 +287,9 @@ __all__ = [
     "Submit",
     "SubtaskId",
     "TaskComplete",
+    "TrainProgress",
+    "TrainRequest",
+    "Trained",
     "decode",
     "encode",
 ]

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from foa.errors import BadMessage, BrokerUnreachable, PublishRefused
-from foa.exchange import KEY_PROPERTY, MAX_CORRELATION_BYTES, MAX_KEY, Exchange, answer, response_topic
+from foa.errors import BadMessage, BrokerUnreachable, BudgetExceeded, PublishRefused
+from foa.exchange import KEY_PROPERTY, MAX_CORRELATION_BYTES, MAX_KEY, PART_PROPERTY, Exchange, answer, response_topic
 from foa.ports import Delivery, Transport
 from foa.transport.memory import MemoryHub, MemoryTransport
 from foa.values.publication import Filter, Publication
@@ -206,3 +206,66 @@ def test_correlation_data_sent_back_is_bounded() -> None:
     assert response_topic(asked(correlation_data=b"x" * MAX_CORRELATION_BYTES)) == "replies/a"
     with pytest.raises(BadMessage, match="Correlation Data"):
         response_topic(asked(correlation_data=b"x" * (MAX_CORRELATION_BYTES + 1)))
+
+
+async def test_parts_are_taken_in_order_before_the_reply(asker: MemoryTransport) -> None:
+    heard: list[bytes] = []
+
+    async def take(part: bytes) -> None:
+        await asyncio.sleep(0)  # a slow taker: the reply still comes after it
+        heard.append(part)
+
+    async with (
+        Exchange(asker, reply_topic="replies/a") as exchange,
+        listening(asker, "tasks/b") as inbox,
+        asyncio.TaskGroup() as group,
+    ):
+        asked = group.create_task(exchange.request("tasks/b", b"?", key="k", seconds=5, on_part=take), name="ask")
+        request = await anext(inbox)
+        for part in (b"1", b"2", b"3"):
+            await answer(asker, request, part, user_properties=(PART_PROPERTY,))
+        await answer(asker, request, b"!")
+        reply = await asked
+    assert heard == [b"1", b"2", b"3"]
+    assert reply.publication.payload == b"!"
+
+
+async def test_parts_that_nobody_takes_do_not_end_the_request(asker: MemoryTransport) -> None:
+    async with (
+        Exchange(asker, reply_topic="replies/a") as exchange,
+        listening(asker, "tasks/b") as inbox,
+        asyncio.TaskGroup() as group,
+    ):
+        asked = group.create_task(exchange.request("tasks/b", b"?", key="k", seconds=5), name="ask")
+        request = await anext(inbox)
+        await answer(asker, request, b"part", user_properties=(PART_PROPERTY,))
+        await answer(asker, request, b"!")
+        assert (await asked).publication.payload == b"!"
+        assert exchange.strangers == 1
+
+
+async def test_a_part_that_cannot_be_taken_ends_the_request_and_leaves_none_unacknowledged() -> None:
+    async def refuse(part: bytes) -> None:
+        raise BudgetExceeded("too dear")
+
+    hub = MemoryHub()
+    async with (
+        MemoryTransport(hub, client_id="agent") as agent,
+        listening(agent, "tasks/b") as inbox,
+        MemoryTransport(hub, client_id="asker", receive_maximum=1) as asker,
+        Exchange(asker, reply_topic="replies/a") as exchange,
+    ):
+
+        async def play() -> None:
+            request = await anext(inbox)
+            for _ in range(3):
+                await answer(agent, request, b"part", user_properties=(PART_PROPERTY,))
+            await answer(agent, await anext(inbox), b"!")
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(play(), name="agent")
+            with pytest.raises(BudgetExceeded, match="too dear"):
+                await exchange.request("tasks/b", b"?", key="k", seconds=5, on_part=refuse)
+            # with a window of one, a part that is held back would hold back this reply
+            reply = await exchange.request("tasks/b", b"?", key="k", seconds=5)
+            assert reply.publication.payload == b"!"
