@@ -5,7 +5,8 @@
      │   ├─ BadMessage             2  bytes off the wire did not decode or broke a bound
      │   └─ BadCapability          2  a VCV was refused by the registry
      │       ├─ FalseClaim         2  it was signed, and what it signs is not true
-     │       └─ NotEmbedded        2  not refused for good: the embedder did not answer
+     │       └─ NotNow             2  not refused for good: the same card may be taken later
+     │           └─ NotEmbedded    2  the embedder did not answer
      ├─ Unroutable                 3  no agent may or can take the task; final until the registry changes
      ├─ PolicyDenied               4  policy or safety forbids it; final
      ├─ BudgetExceeded             5  the budget cannot pay for it; call again with more
@@ -58,7 +59,11 @@ class FalseClaim(BadCapability):
         super().__init__(message)
 
 
-class NotEmbedded(BadCapability):
+class NotNow(BadCapability):
+    """A VCV is refused as things stand: a rate, a clock, a full registry, a quarantine. The same one may be taken later."""
+
+
+class NotEmbedded(NotNow):
     """The embedder did not answer, so a VCV could not be compared and indexed. It is tried again, where it was kept."""
 
 

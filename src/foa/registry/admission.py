@@ -5,13 +5,11 @@ card ─► signature and bounds (card.py) ─► quarantine? ─► same owner?
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TypeVar
 
-from foa.errors import BadCapability, FalseClaim
+from foa.errors import BadCapability, FalseClaim, NotNow
+from foa.registry.bounded import remember
 from foa.registry.roster import Entry
 from foa.values.vcv import Vcv
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +30,7 @@ class RegistryLimits:
     search_vectors: int = 8  #: skill and example vectors indexed beside c; 0: c alone
     unembedded: int = 1_024  #: cards kept for a later try when the embedder does not answer
     again_seconds: float = 15.0  #: how long until that try
+    embed_seconds: float = 20.0  #: how long the embedder may take for one batch of cards
     remembered: int = 100_000  #: tombstones, refusals and keys remembered
 
 
@@ -59,34 +58,33 @@ class Admission:
 
         Raises:
             FalseClaim: one version, two contents.
-            BadCapability: quarantined, another owner, going back, from the future, too many.
+            NotNow: quarantined, from the future, too many, too often.
+            BadCapability: another owner, going back.
         """
         who, key = f"agent {vcv.agent_id}", vcv.public_key
         if (until := self._quarantined.get(key, 0.0)) > monotonic and key:
-            raise BadCapability(f"{who}: its key is quarantined for {until - monotonic:.0f} s more for false claims")
+            raise NotNow(f"{who}: its key is quarantined for {until - monotonic:.0f} s more for false claims")
         if held is not None:
             _check_succession(vcv, held)
         if vcv.issued_at > now + self._limits.skew_seconds:
             ahead, most = vcv.issued_at - now, self._limits.skew_seconds
-            raise BadCapability(
-                f"{who}: its card is dated {ahead:,.0f} s ahead, at most {most:,.0f} s will do; set its clock"
-            )
+            raise NotNow(f"{who}: its card is dated {ahead:,.0f} s ahead, at most {most:,.0f} s will do; set its clock")
         if not isinstance(held, Entry):
             self._check_room(vcv)
         elif not self._take_token(key or vcv.agent_id, monotonic):
             rate = self._limits.updates_per_second
-            raise BadCapability(f"{who}: its key updates too often; {rate:g} a second is the limit")
+            raise NotNow(f"{who}: its key updates too often; {rate:g} a second is the limit")
 
     def strike(self, key: str, *, monotonic: float) -> bool:
         """Count a false claim against a key; True when it is quarantined for it."""
         if not key:
             return False
         count = self._strikes.pop(key, 0) + 1
-        self._keep(self._strikes, key, count)
+        remember(self._strikes, key, count, self._limits.remembered)
         if count < self._limits.strikes:
             return False
         self._strikes.pop(key)
-        self._keep(self._quarantined, key, monotonic + self._limits.quarantine_seconds)
+        remember(self._quarantined, key, monotonic + self._limits.quarantine_seconds, self._limits.remembered)
         return True
 
     def quarantined(self, key: str, *, monotonic: float) -> bool:
@@ -106,19 +104,14 @@ class Admission:
 
     def _check_room(self, vcv: Vcv) -> None:
         if vcv.public_key and self._agents.get(vcv.public_key, 0) >= self._limits.agents_per_key:
-            raise BadCapability(f"agent {vcv.agent_id}: its key signs for {self._limits.agents_per_key:,} agents already")
+            raise NotNow(f"agent {vcv.agent_id}: its key signs for {self._limits.agents_per_key:,} agents already")
 
     def _take_token(self, key: str, monotonic: float) -> bool:
         tokens, at = self._buckets.pop(key, (float(self._limits.updates_burst), monotonic))
         tokens = min(self._limits.updates_burst, tokens + (monotonic - at) * self._limits.updates_per_second)
         allowed = tokens >= 1
-        self._keep(self._buckets, key, (tokens - allowed, monotonic))
+        remember(self._buckets, key, (tokens - allowed, monotonic), self._limits.remembered)
         return allowed
-
-    def _keep(self, store: OrderedDict[str, T], key: str, value: T) -> None:
-        store[key] = value
-        if len(store) > self._limits.remembered:
-            store.popitem(last=False)
 
 
 def _check_succession(vcv: Vcv, held: Entry | Departed) -> None:

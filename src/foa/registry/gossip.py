@@ -19,7 +19,7 @@ from typing import Annotated, Literal, cast
 
 import msgspec
 
-from foa.errors import BadCapability, BadMessage, NotEmbedded
+from foa.errors import BadCapability, BadMessage, NotNow
 from foa.ports import Clock
 from foa.registry.admission import Departed
 from foa.registry.canonical import canonical
@@ -197,7 +197,7 @@ class Gossip:
     async def _admit(self, cards: Sequence[msgspec.Raw]) -> None:
         results = await self.registry.admit_many([(None, bytes(card)) for card in cards])
         for card, result in zip(cards, results, strict=True):
-            if isinstance(result, BadCapability) and not isinstance(result, NotEmbedded):
+            if isinstance(result, BadCapability) and not isinstance(result, NotNow):
                 head = _heads.decode(card).vcv
                 self._refused[AgentId(head.agent_id)] = Stamp(head.version, head.issued_at)
                 if len(self._refused) > self.rules.pending:

@@ -1,20 +1,22 @@
 """The registry's ear: cards and vitals off the fabric, refusals back onto it for the auditors.
 
     foa/capabilities/updates/+ ─► queue ─► admitted in batches ─► acknowledged
-    foa/capabilities/vitals/+  ─► at once
+    foa/capabilities/vitals/+  ─► at once; behind the cards of the same agent, where some wait
     refusal ─► foa/policies/enforcement
     embedder away ─► kept, and tried again later
     foa/orchestrators/{name}/echo ─► oneself: what was retained before it has been taken
 
 Cards come in bursts (a late joiner gets every retained one at once), so that a batch costs one embedding call and one index
-update. Under a flood of bad cards the oldest refusals are not published; the registry keeps its own list of them.
+update. Whatever needs no embedder does not wait for it: an agent that leaves is gone at once, however slow the embedder is.
+Under a flood of bad cards the oldest refusals are not published; the registry keeps its own list of them.
 """
 
 import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Collection
 
 import msgspec
 
@@ -57,7 +59,7 @@ async def listen(
     Raises:
         BrokerUnreachable: the broker refuses the subscription.
     """
-    waiting: asyncio.Queue[Delivery] = asyncio.Queue(WAITING)
+    line = _Line()
     untold: asyncio.Queue[Publication] = asyncio.Queue(UNTOLD)
     ready = ready or asyncio.Event()
     filters = [Filter(topic_filter=topics.capability()), Filter(topic_filter=topics.vitals(), qos=1)]
@@ -65,31 +67,55 @@ async def listen(
     if name:
         filters.append(Filter(topic_filter=echo.topic))
     async with transport.subscribe(*filters) as inbox, asyncio.TaskGroup() as group:
-        group.create_task(_read(inbox, waiting), name="registry.read")
+        group.create_task(_read(registry, inbox, line, topics), name="registry.read")
         group.create_task(_tell(untold, transport), name="registry.tell")
         if name:
             group.create_task(_catch_up(echo, transport, ready), name="registry.catch_up")
         else:
             ready.set()
         while True:
-            batch = await _batch(waiting, registry.again_seconds)
-            await _take(registry, batch, untold, topics, clock)
-            for delivery in batch:
+            batch = await line.batch(registry.again_seconds)
+            await _take(registry, [delivery for delivery, _ in batch], untold, topics, clock)
+            for delivery, agents in batch:
+                line.done(agents)
                 await delivery.acknowledge()
                 if delivery.publication.topic == echo.topic and delivery.publication.payload == echo.payload:
                     ready.set()
             await registry.try_again()
 
 
-async def _batch(waiting: asyncio.Queue[Delivery], seconds: float | None) -> list[Delivery]:
-    """What is there, at least one delivery; nothing where none comes within `seconds`."""
-    batch: list[Delivery] = []
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            batch.append(await waiting.get())
-    while len(batch) < BATCH and not waiting.empty():
-        batch.append(waiting.get_nowait())
-    return batch
+class _Line:
+    """Deliveries that wait for the embedder, each with the agents that it concerns, in their order."""
+
+    def __init__(self) -> None:
+        self._waiting: asyncio.Queue[tuple[Delivery, Collection[AgentId]]] = asyncio.Queue(WAITING)
+        self._concerned: Counter[AgentId] = Counter()
+
+    def concerns(self, agents: Collection[AgentId]) -> bool:
+        """Tell whether something of one of these agents waits."""
+        return any(agent in self._concerned for agent in agents)
+
+    async def put(self, delivery: Delivery, agents: Collection[AgentId]) -> None:
+        """Stand in line; waits while the line is full."""
+        self._concerned.update(agents)
+        await self._waiting.put((delivery, agents))
+
+    def done(self, agents: Collection[AgentId]) -> None:
+        """Something that concerned these agents was taken."""
+        self._concerned.subtract(agents)
+        for agent in agents:
+            if self._concerned[agent] <= 0:
+                del self._concerned[agent]
+
+    async def batch(self, seconds: float | None) -> list[tuple[Delivery, Collection[AgentId]]]:
+        """What is there, at least one delivery; nothing where none comes within `seconds`."""
+        batch: list[tuple[Delivery, Collection[AgentId]]] = []
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                batch.append(await self._waiting.get())
+        while len(batch) < BATCH and not self._waiting.empty():
+            batch.append(self._waiting.get_nowait())
+        return batch
 
 
 async def _catch_up(echo: Publication, transport: Transport, ready: asyncio.Event) -> None:
@@ -103,9 +129,25 @@ async def _catch_up(echo: Publication, transport: Transport, ready: asyncio.Even
         ready.set()
 
 
-async def _read(inbox: AsyncIterator[Delivery], waiting: asyncio.Queue[Delivery]) -> None:
+async def _read(registry: Registry, inbox: AsyncIterator[Delivery], line: _Line, topics: Topics) -> None:
+    """Take at once what needs no embedder; the rest, and what comes behind it of the same agent, stands in line."""
     async for delivery in inbox:
-        await waiting.put(delivery)
+        publication = delivery.publication
+        agent = _agent_of(publication, topics)
+        agents = () if agent is None else _concerned(agent, publication)
+        card = agent is not None and publication.topic == topics.capability(agent) and publication.payload
+        if agent is None or card or line.concerns(agents) or not registry.away.isdisjoint(agents):
+            await line.put(delivery, agents)
+        else:
+            await _hear(registry, agent, publication, topics)
+            await delivery.acknowledge()
+
+
+def _concerned(agent: AgentId, publication: Publication) -> tuple[AgentId, ...]:
+    """Of whom a card or vitals speak: a last will may name others than its topic."""
+    with contextlib.suppress(BadMessage):
+        return (agent, *map(AgentId, decode_gone(publication.payload).agents))
+    return (agent,)
 
 
 async def _take(
@@ -130,24 +172,25 @@ async def _take(
             continue
         if cards:
             await admit()
-        if publication.topic == topics.capability(agent):
-            await registry.leave(agent)
-        else:
-            await _hear(registry, agent, publication.payload)
+        await _hear(registry, agent, publication, topics)
     if cards:
         await admit()
 
 
-async def _hear(registry: Registry, agent: AgentId, payload: bytes) -> None:
-    if not payload:  # a retained last will was taken back
+async def _hear(registry: Registry, agent: AgentId, publication: Publication, topics: Topics) -> None:
+    """Take a leave, vitals or a last will."""
+    if publication.topic == topics.capability(agent):
+        await registry.leave(agent)
+        return
+    if not publication.payload:  # a retained last will was taken back
         return
     try:
-        gone = decode_gone(payload)
+        gone = decode_gone(publication.payload)
         for one in () if gone.online else map(AgentId, gone.agents):
             if not registry.outlived(one, gone.since):
                 await registry.lost(one)
         if gone.online or not (gone.agents or registry.outlived(agent, gone.since)):
-            await registry.hear_vitals(agent, payload)
+            await registry.hear_vitals(agent, publication.payload)
     except BadMessage as error:
         log.info("vitals refused", extra={"event": "vitals_refused", "agent": agent, "reason": str(error)[:200]})
 

@@ -9,29 +9,29 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TypeVar, cast
 
 import numpy as np
 
-from foa.errors import BadCapability, FalseClaim, ModelUnreachable
+from foa.errors import BadCapability, FalseClaim, ModelUnreachable, NotNow
 from foa.ports import Clock, Embedder, Hit, IndexPoint, IndexQuery, VectorIndex
 from foa.registry.admission import Admission, Departed, RegistryLimits
 from foa.registry.bloom import set_positions
+from foa.registry.bounded import remember
 from foa.registry.card import decode_card
 from foa.registry.learned import Learned
+from foa.registry.meanings import Meanings
+from foa.registry.presence import Presence
 from foa.registry.reputation import Outcome
 from foa.registry.roster import Facts, Roster
 from foa.registry.shelf import Shelf
-from foa.registry.texts import body_of, search_texts, text_lie, text_of
+from foa.registry.texts import same_card, text_of
 from foa.registry.unembedded import Unembedded
 from foa.registry.vitals import decode_vitals
 from foa.values.ids import AgentId
 from foa.values.vcv import Matrix, Vcv, Vector, Vitals
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,10 @@ _STRANGER = 0.2  # most weight of a request that somebody else graded
 
 
 class Registry:
-    """Admits cards, holds what scoring needs, and searches. One owner calls it; its methods do not overlap."""
+    """Admits cards, holds what scoring needs, and searches.
+
+    Calls may overlap while one of them waits for the embedder: what each changes, it changes in one go, index included.
+    """
 
     def __init__(
         self,
@@ -64,12 +67,12 @@ class Registry:
         self._heard = asyncio.Event()  # set whenever cards were taken or an agent is back
         self.arrivals = 0  #: grows whenever there are agents to be found that were not there before
         self._refusals: OrderedDict[AgentId, str] = OrderedDict()
-        self._vitals: OrderedDict[AgentId, Vitals] = OrderedDict()
+        self._presence = Presence(self.limits.agents)
         self._decoded: OrderedDict[AgentId, Vcv] = OrderedDict()
-        self._hidden: set[AgentId] = set()  # admitted and offline: not in the index
         self._foreign: dict[AgentId, Vector] = {}  # c by our embedder, of agents that use another
         self._watchers: list[Callable[[AgentId], None]] = []
         self._unembedded = Unembedded(self.limits)
+        self._meanings = Meanings(embedder, self.limits, clock)
         self._expelled: set[str] = set()  # keys quarantined in this batch
 
     def __len__(self) -> int:
@@ -94,7 +97,7 @@ class Registry:
             found = decode_card(payload, allow_unsigned=True, max_bytes=self.limits.card_bytes)
             if (ours := self._foreign.get(agent)) is not None:
                 found = replace(found, c=ours, e=np.zeros_like(ours))
-            _remember(self._decoded, agent, found, _DECODED)
+            remember(self._decoded, agent, found, _DECODED)
         return found
 
     def card(self, agent: AgentId) -> bytes | None:
@@ -107,12 +110,19 @@ class Registry:
 
     def vitals(self, agent: AgentId) -> Vitals:
         """Give what an agent last said of itself; the default where it said nothing."""
-        return self._vitals.get(agent, Vitals())
+        return self._presence.vitals(agent)
 
     @property
-    def away(self) -> Collection[AgentId]:
+    def away(self) -> AbstractSet[AgentId]:
         """Admitted agents whose connection was lost: no search finds them until they are back."""
-        return self._hidden
+        return self._presence.away
+
+    def origin(self, agent: AgentId) -> str:
+        """Which orchestrator told of an agent; empty: its card was heard on the own broker.
+
+        An agent that was only told of is at another broker: it is known, and no work can be sent to it from here.
+        """
+        return self._presence.origin(agent)
 
     def facts(self, agents: Sequence[AgentId]) -> Facts:
         """Give the columns of admitted agents that scoring needs."""
@@ -137,23 +147,27 @@ class Registry:
             raise results[0]
         return results[0]
 
-    async def admit_many(self, cards: Sequence[tuple[AgentId | None, bytes]]) -> list[Vcv | BadCapability]:
+    async def admit_many(self, cards: Sequence[tuple[AgentId | None, bytes]], *, via: str = "") -> list[Vcv | BadCapability]:
         """Take cards in order, with one embedding call and one index update; gives a VCV or its refusal for each.
 
         Where the embedder does not answer, that is NotEmbedded, and `try_again` takes the card later.
+
+        Args:
+            cards: each with the id it came in under (the topic's); None: whatever it says.
+            via: the orchestrator that told of them; empty: they were heard on the own broker.
         """
         results: list[Vcv | BadCapability] = [self._open(agent, payload) for agent, payload in cards]
         vectors: list[Matrix] = []
         try:
             await self._check_texts(results)
-            vectors = await self._more_vectors([vcv for vcv in results if isinstance(vcv, Vcv)])
+            vectors = await self._meanings.more([vcv for vcv in results if isinstance(vcv, Vcv)])
         except ModelUnreachable as error:
-            self._put_off([payload for _, payload in cards], results, str(error))
+            self._put_off([payload for _, payload in cards], results, str(error), via)
         points: dict[AgentId, IndexPoint] = {}
         opened = [(i, vcv) for i, vcv in enumerate(results) if isinstance(vcv, Vcv)]
         for (i, vcv), more in zip(opened, vectors, strict=True):
             try:
-                self._put(cards[i][1], vcv)
+                self._put(cards[i][1], vcv, via)
                 points[vcv.agent_id] = self._point(vcv, more)
             except BadCapability as refusal:
                 results[i] = self._refused(cards[i][0] or vcv.agent_id, refusal, vcv.public_key)
@@ -171,8 +185,9 @@ class Registry:
 
     async def try_again(self) -> None:
         """Take the cards that could not be embedded, where their time has come."""
-        while cards := self._unembedded.take(monotonic=self._clock.monotonic()):
-            await self.admit_many(cards)
+        while taken := self._unembedded.take(monotonic=self._clock.monotonic()):
+            for via, cards in taken.items():
+                await self.admit_many(cards, via=via)
 
     async def known(self, agents: Collection[AgentId]) -> None:
         """Wait until every one of these was admitted or refused."""
@@ -190,7 +205,7 @@ class Registry:
         """Remember of an agent that is not here that it left, so that an older card does not bring it back."""
         if len(self._departed) >= self.limits.remembered and agent not in self._departed:
             self._tell(self._departed.popitem(last=False)[0])
-        _remember(self._departed, agent, left, self.limits.remembered)
+        remember(self._departed, agent, left, self.limits.remembered)
         self._tell(agent)
 
     def watch(self, watcher: Callable[[AgentId], None]) -> None:
@@ -207,9 +222,8 @@ class Registry:
         self._admission.left(entry.key)
         self._shelf.drop(agent)
         self._decoded.pop(agent, None)
-        self._vitals.pop(agent, None)
+        self._presence.forget(agent)
         self._foreign.pop(agent, None)
-        self._hidden.discard(agent)
         await self.index.remove([agent])
         return True
 
@@ -239,17 +253,17 @@ class Registry:
         return since is not None and entry is not None and entry.issued_at > since
 
     async def _take_vitals(self, agent: AgentId, vitals: Vitals) -> None:
-        _remember(self._vitals, agent, vitals, self.limits.agents)
+        self._presence.hear(agent, vitals)
         if agent not in self.roster:
             return
         self.roster.set_vitals(agent, vitals)
-        if vitals.online and agent in self._hidden:
+        if vitals.online and agent in self.away:
             try:
                 await self._show(agent)
             except ModelUnreachable as error:
                 log.warning("agent %s is back and not found yet: %s", agent, error)
-        elif not vitals.online and agent not in self._hidden:
-            self._hidden.add(agent)
+        elif not vitals.online and agent not in self.away:
+            self._presence.leave(agent)
             await self.index.remove([agent])
 
     async def learn(self, outcomes: Sequence[Outcome]) -> None:
@@ -264,13 +278,13 @@ class Registry:
         told = [outcome for outcome in outcomes if outcome.text]
         if not told:
             return
-        vectors = await self.embedder.embed([outcome.text for outcome in told])
+        vectors = await self._meanings.embed([outcome.text for outcome in told])
         for outcome, vector in zip(told, vectors, strict=True):
             weight = outcome.weight if not outcome.by else min(outcome.weight, _STRANGER)
             agent = AgentId(outcome.agent)
             self.learned.add(agent, vector, grade=outcome.grade, at=outcome.at, text=outcome.text, weight=weight)
         for agent in dict.fromkeys(AgentId(outcome.agent) for outcome in told):
-            if agent in self.roster and agent not in self._hidden:
+            if agent in self.roster and agent not in self.away:
                 await self._show(agent)
 
     async def aclose(self) -> None:
@@ -289,81 +303,50 @@ class Registry:
             return self._refused(agent, refusal, refusal.key if isinstance(refusal, FalseClaim) else "")
 
     async def _check_texts(self, results: list[Vcv | BadCapability]) -> None:
-        """Compare every c with the embedding of its card's text; put ours in where another embedder made it."""
-        opened = [(i, vcv) for i, vcv in enumerate(results) if isinstance(vcv, Vcv) and self._must_embed(vcv)]
-        if not opened:
-            return
-        vectors = await self.embedder.embed([text_of(vcv) for _, vcv in opened])
-        for (i, vcv), ours in zip(opened, vectors, strict=True):
-            if vcv.embedder != self.embedder.id:
-                # e of another embedder is no evidence: a row of zeros gives g = 1/2
-                results[i] = replace(vcv, c=ours, e=np.zeros_like(ours))
-            elif refusal := text_lie(vcv, ours, self.limits.text_similarity):
-                results[i] = self._refused(vcv.agent_id, refusal, vcv.public_key)
+        """Refuse every card whose c is not the embedding of its text."""
+        opened = [(i, vcv) for i, vcv in enumerate(results) if isinstance(vcv, Vcv)]
+        for (i, vcv), checked in zip(opened, await self._meanings.checked([vcv for _, vcv in opened]), strict=True):
+            results[i] = checked if isinstance(checked, Vcv) else self._refused(vcv.agent_id, checked, vcv.public_key)
 
-    def _put_off(self, payloads: Sequence[bytes], results: list[Vcv | BadCapability], why: str) -> None:
+    def _put_off(self, payloads: Sequence[bytes], results: list[Vcv | BadCapability], why: str, via: str) -> None:
         """Refuse for now every card that was not refused already, and keep it for another try."""
         opened = [(i, vcv) for i, vcv in enumerate(results) if isinstance(vcv, Vcv)]
         for i, vcv in opened:
-            refusal = self._unembedded.put_off(vcv.agent_id, payloads[i], why)
+            refusal = self._unembedded.put_off(vcv.agent_id, payloads[i], why, via=via)
             results[i] = self._refused(vcv.agent_id, refusal, "")
         self._unembedded.failed(len(opened), monotonic=self._clock.monotonic())
         log.warning("%d cards could not be embedded: %s", len(opened), why)
 
-    def _must_embed(self, vcv: Vcv) -> bool:
-        return self.limits.check_text or vcv.embedder != self.embedder.id
-
-    async def _more_vectors(self, vcvs: Sequence[Vcv]) -> list[Matrix]:
-        """Embed what each agent is good at, request by request and skill by skill, for MaxSim."""
-        texts = [search_texts(vcv, self.limits.search_vectors) for vcv in vcvs]
-        flat = [text for some in texts for text in some]
-        vectors = await self.embedder.embed(flat) if flat else np.zeros((0, self.embedder.dimension), np.float32)
-        ends = np.cumsum([len(some) for some in texts])
-        return [vectors[end - len(some) : end] for end, some in zip(ends, texts, strict=True)]
-
-    def _put(self, payload: bytes, vcv: Vcv) -> None:
+    def _put(self, payload: bytes, vcv: Vcv, via: str) -> None:
         held = self.roster.entry(vcv.agent_id)
         if held is None and len(self.roster) >= self.limits.agents:
-            raise BadCapability(f"agent {vcv.agent_id}: the registry is full ({self.limits.agents:,} agents)")
-        if held is None or not self._same(vcv, payload):
+            raise NotNow(f"agent {vcv.agent_id}: the registry is full ({self.limits.agents:,} agents)")
+        same = held is not None and same_card(self._shelf.get(vcv.agent_id), payload)
+        if not same:
             now, monotonic = self._clock.now(), self._clock.monotonic()
             self._admission.check(vcv, held or self._departed.get(vcv.agent_id), now=now, monotonic=monotonic)
         if held is None:
             self._admission.joined(vcv.public_key)
-        self._keep(payload, vcv)
+        self._keep(payload, vcv, self._presence.announce(vcv.agent_id, via=via, known=same))
 
-    def _keep(self, payload: bytes, vcv: Vcv) -> None:
+    def _keep(self, payload: bytes, vcv: Vcv, vitals: Vitals) -> None:
         agent = vcv.agent_id
-        self.roster.put(vcv, vcv.e)
+        # an agent of another broker answers no request that is sent on this one
+        self.roster.put(replace(vcv, kinds=()) if self.origin(agent) else vcv, vcv.e)
         self._shelf.put(agent, payload)
         self._foreign.pop(agent, None)
         if vcv.embedder != self.embedder.id:
             self._foreign[agent] = vcv.c
-        _remember(self._decoded, agent, vcv, _DECODED)
+        remember(self._decoded, agent, vcv, _DECODED)
         self._departed.pop(agent, None)
         self._refusals.pop(agent, None)
         self._unembedded.drop(agent)
-        # a card is a sign of life: whoever publishes one is online until its vitals say otherwise
-        known = self._vitals.get(agent, Vitals())
-        if agent in self._hidden:
-            self._hidden.discard(agent)
-            known = replace(known, online=True)
-            self._vitals[agent] = known
-        self.roster.set_vitals(agent, known)
+        self.roster.set_vitals(agent, vitals)
         self._tell(agent)
 
     def _tell(self, agent: AgentId) -> None:
         for watcher in self._watchers:
             watcher(agent)
-
-    def _same(self, vcv: Vcv, payload: bytes) -> bool:
-        """Tell whether this is the held card, or the same content signed again later."""
-        held = self._shelf.get(vcv.agent_id)
-        if held is None or held == payload:
-            return held is not None
-        old, new = body_of(held), body_of(payload)
-        earlier, later = old.pop("issued_at"), new.pop("issued_at")
-        return old == new and cast("float", later) > cast("float", earlier)
 
     def _refused(self, agent: AgentId | None, refusal: BadCapability, key: str) -> BadCapability:
         if agent is not None:
@@ -383,16 +366,20 @@ class Registry:
             await self.leave(agent)
 
     def _note_refusal(self, agent: AgentId, reason: str) -> None:
-        _remember(self._refusals, agent, reason[:500], min(10_000, self.limits.remembered))
+        remember(self._refusals, agent, reason[:500], min(10_000, self.limits.remembered))
 
     async def _show(self, agent: AgentId) -> None:
         """Put an agent into the index (again), with what it has proved."""
-        if (vcv := self.get(agent)) is not None:
-            [more] = await self._more_vectors([vcv])
-            self._hidden.discard(agent)
-            await self.index.upsert([self._point(vcv, more)])
-            self.arrivals += 1
-            self._heard.set()
+        if (vcv := self.get(agent)) is None:
+            return
+        [more] = await self._meanings.more([vcv])
+        entry = self.roster.entry(agent)
+        if entry is None or entry.issued_at != vcv.issued_at or not self.vitals(agent).online:
+            return  # it left, or has another card, which was put there, or is away again
+        self._presence.back(agent)
+        await self.index.upsert([self._point(vcv, more)])
+        self.arrivals += 1
+        self._heard.set()
 
     def _point(self, vcv: Vcv, more: Matrix) -> IndexPoint:
         proved = self.learned.prototype(vcv.agent_id, vcv.c)
@@ -404,12 +391,5 @@ class Registry:
             bloom=set_positions(vcv.s),
             policies=vcv.p,
             embedder=self.embedder.id,
-            kinds=vcv.kinds,
+            kinds=() if self.origin(vcv.agent_id) else vcv.kinds,
         )
-
-
-def _remember(store: "OrderedDict[K, V]", key: K, value: V, most: int) -> None:
-    store[key] = value
-    store.move_to_end(key)
-    if len(store) > most:
-        store.popitem(last=False)

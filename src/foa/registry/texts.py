@@ -19,12 +19,22 @@ def search_texts(vcv: Vcv, most: int) -> list[str]:
     return [*vcv.examples, *vcv.skills][:most]
 
 
-def body_of(payload: bytes) -> dict[str, object]:
-    """What a card says, without its signature.
+def same_card(held: bytes | None, payload: bytes) -> bool:
+    """Tell whether this is the held card, or the same content signed again later.
 
     Args:
+        held: None: none is.
         payload: a card that was decoded before.
     """
+    if held is None or held == payload:
+        return held is not None
+    old, new = _body(held), _body(payload)
+    earlier, later = old.pop("issued_at"), new.pop("issued_at")
+    return old == new and cast("float", later) > cast("float", earlier)
+
+
+def _body(payload: bytes) -> dict[str, object]:
+    """What a card says, without its signature."""
     return cast("dict[str, object]", msgspec.json.decode(payload)["vcv"])
 
 
@@ -33,11 +43,9 @@ def text_lie(vcv: Vcv, ours: Vector, least: float) -> FalseClaim | None:
 
     Args:
         vcv: as decoded.
-        ours: the embedding of its text by our own embedder, shape (d,).
+        ours: the embedding of its text by our own embedder, of the same shape (d,).
         least: cosine from which the two are the same.
     """
-    if vcv.c.shape != ours.shape:
-        return FalseClaim(f"agent {vcv.agent_id}: c has {len(vcv.c)} dimensions, {vcv.embedder} gives {len(ours)}")
     if (cosine := float(vcv.c @ ours)) < least:
         return FalseClaim(f"agent {vcv.agent_id}: c is not the embedding of its own text (cosine {cosine:.2f})")
     return None

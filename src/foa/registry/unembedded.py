@@ -17,18 +17,25 @@ class Unembedded:
 
     def __init__(self, limits: RegistryLimits) -> None:
         self._limits = limits
-        self._line: dict[tuple[AgentId, bytes], None] = {}
+        self._line: dict[tuple[AgentId, bytes], str] = {}
         self._at_once = AT_ONCE
         self._due = 0.0
 
     def __len__(self) -> int:
         return len(self._line)
 
-    def put_off(self, agent: AgentId, payload: bytes, why: str) -> NotEmbedded:
-        """Put a card at the end of the line; gives the refusal, which says whether there was room."""
+    def put_off(self, agent: AgentId, payload: bytes, why: str, *, via: str = "") -> NotEmbedded:
+        """Put a card at the end of the line; gives the refusal, which says whether there was room.
+
+        Args:
+            agent: whose card.
+            payload: the card.
+            why: the embedder did not answer.
+            via: the orchestrator that told of it; empty: it was heard on the own broker.
+        """
         if (agent, payload) not in self._line and len(self._line) >= self._limits.unembedded:
             return NotEmbedded(f"agent {agent}: its card could not be embedded, and too many wait; publish it again: {why}")
-        self._line[agent, payload] = None
+        self._line[agent, payload] = via
         return NotEmbedded(f"agent {agent}: its card could not be embedded and waits for another try: {why}")
 
     def failed(self, cards: int, *, monotonic: float) -> None:
@@ -39,18 +46,18 @@ class Unembedded:
     def drop(self, agent: AgentId) -> None:
         """The agent left, or a card of it was admitted."""
         if self._line:
-            self._line = {card: None for card in self._line if card[0] != agent}
+            self._line = {card: via for card, via in self._line.items() if card[0] != agent}
 
     def seconds(self, *, monotonic: float) -> float | None:
         """How long until the next try; None: no card waits."""
         return max(0.0, self._due - monotonic) if self._line else None
 
-    def take(self, *, monotonic: float) -> list[tuple[AgentId, bytes]]:
-        """Take the cards of the next try out of the line; none before its time."""
+    def take(self, *, monotonic: float) -> dict[str, list[tuple[AgentId, bytes]]]:
+        """Take the cards of the next try out of the line, by who told of them; none before its time."""
+        taken: dict[str, list[tuple[AgentId, bytes]]] = {}
         if monotonic < self._due:
-            return []
-        taken = list(self._line)[: self._at_once]
-        for card in taken:
-            del self._line[card]
+            return taken
+        for card in list(self._line)[: self._at_once]:
+            taken.setdefault(self._line.pop(card), []).append(card)
         self._at_once = min(AT_ONCE, 2 * self._at_once)
         return taken

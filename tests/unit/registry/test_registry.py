@@ -335,3 +335,19 @@ async def test_a_hosts_will_takes_all_its_agents_out(fabric: tuple[Registry, Mem
     await until(lambda: not registry.vitals(AgentId("b")).online)
     c = decode_card(await card(agent_id="c"))
     assert await found(registry, c) == ["c"]
+
+
+async def test_an_agent_that_was_only_told_of_is_known_and_answers_nothing_here():
+    registry = make()
+    [vcv] = await registry.admit_many([(None, await card())], via="zero-b")
+    assert isinstance(vcv, Vcv)
+    assert registry.origin(A) == "zero-b"
+    assert [hit.agent for hit in await registry.search(IndexQuery(vector=vcv.c, k=1))] == [A]
+    assert not await registry.search(IndexQuery(vector=vcv.c, k=1, kind="draft"))
+    await registry.admit_many([(A, await card())])  # now its card is heard here
+    assert registry.origin(A) == ""
+    assert await registry.search(IndexQuery(vector=vcv.c, k=1, kind="draft"))
+    await registry.admit_many([(None, await card())], via="zero-b")  # others know it, too: it stays here
+    assert registry.origin(A) == ""
+    await registry.admit_many([(None, await card(version=2))], via="zero-b")  # it went there
+    assert registry.origin(A) == "zero-b"

@@ -35,8 +35,13 @@ class Moody(HashEmbedder):
     def __init__(self) -> None:
         self.away = False
         self.poison = ""
+        self.asked = 0
+        self.answers = asyncio.Event()  # it hangs while this is not set
+        self.answers.set()
 
     async def embed(self, texts: Sequence[str]) -> Matrix:
+        self.asked += 1
+        await self.answers.wait()
         if self.away or (self.poison and any(self.poison in text for text in texts)):
             raise ModelUnreachable("nobody answers at http://localhost:11434")
         return await super().embed(texts)
@@ -173,3 +178,66 @@ async def test_a_start_without_an_embedder_remembers_reputation_all_the_same():
     before = reputation.mean(A, "general")
     await remember(reputation, registry, outcomes)
     assert reputation.mean(A, "general") < before
+
+
+async def test_an_embedder_that_hangs_is_given_up_after_a_time_and_then_left_alone_until_the_next_try():
+    registry, embedder, clock = make(embed_seconds=0.01)
+    embedder.answers.clear()
+    with pytest.raises(NotEmbedded, match=r"did not answer within 0\.01 s"):
+        await registry.admit(await card(), agent=A)
+    with pytest.raises(NotEmbedded, match="hung, and is asked again in 15 s"):
+        await registry.admit(await card(agent_id="b"))
+    assert embedder.asked == 1
+    embedder.answers.set()
+    await clock.move(15.0)
+    for _ in range(2):  # after a failure, half as many at once
+        await registry.try_again()
+    assert len(registry) == 2
+
+
+async def test_leaves_and_last_wills_are_heard_while_the_embedder_hangs():
+    registry, embedder, clock = make()
+    for name in ("gone", "left", "busy"):
+        await registry.admit(await card(agent_id=name))
+    async with listening(registry, clock) as agent:
+        embedder.answers.clear()
+        before = embedder.asked
+        await agent.publish(Publication(topic=Topics().capability(A), payload=await card()))
+        await until(lambda: embedder.asked > before)
+        await agent.publish(Publication(topic=Topics().vitals(AgentId("gone")), payload=GONE))
+        await agent.publish(Publication(topic=Topics().capability(AgentId("left")), payload=b""))
+        await agent.publish(
+            Publication(topic=Topics().vitals(AgentId("busy")), payload=encode_vitals(Vitals(load=0.5)), qos=0)
+        )
+        await until(lambda: registry.vitals(AgentId("busy")).load == 0.5)
+        assert A not in registry
+        assert registry.away == {"gone"}
+        assert AgentId("left") not in registry
+        embedder.answers.set()
+        await until(lambda: A in registry)
+
+
+async def test_who_leaves_while_its_card_waits_for_the_embedder_is_not_there_afterwards():
+    registry, embedder, clock = make()
+    async with listening(registry, clock) as agent:
+        embedder.answers.clear()
+        await agent.publish(Publication(topic=Topics().capability(A), payload=await card()))
+        await agent.publish(Publication(topic=Topics().capability(A), payload=b""))
+        await agent.publish(Publication(topic=Topics().capability(AgentId("b")), payload=await card(agent_id="b")))
+        embedder.answers.set()
+        await until(lambda: AgentId("b") in registry)
+    assert A not in registry
+
+
+async def test_who_leaves_while_it_is_shown_again_is_not_found():
+    registry, embedder, _ = make()
+    vcv = await registry.admit(await card(skills=["python"]))
+    await registry.hear_vitals(A, GONE)
+    embedder.answers.clear()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(registry.hear_vitals(A, encode_vitals(Vitals())), name="back")
+        await asyncio.sleep(0)
+        await registry.leave(A)
+        embedder.answers.set()
+    assert await registry.index.count() == 0
+    assert not await registry.search(IndexQuery(vector=vcv.c, k=1))
