@@ -3,13 +3,16 @@
 LmBrain (foa.agents.lm)    a language model with tools under a Spec
 functions                  a Python function        (foa.agents.functions)
 yours                      anything with these three methods
+
+A brain whose profile names the kind "train" is a Trainer: it answers a request that takes long, and tells of it on the way.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from foa.agents.profile import AgentProfile
-from foa.messages import Drafted, DraftRequest, Propose, Proposed, Refused
+from foa.messages import Drafted, DraftRequest, Propose, Proposed, Refused, Trained, TrainProgress, TrainRequest
 from foa.values.budget import Budget, Spend
 from foa.values.draft import Draft
 from foa.values.ids import AgentId, ClusterId, JobId
@@ -19,7 +22,7 @@ from foa.values.ids import AgentId, ClusterId, JobId
 class Answer:
     """The body of a reply and what it cost."""
 
-    body: Proposed | Drafted | Refused
+    body: Proposed | Drafted | Trained | Refused
     spend: Spend = Spend()
 
 
@@ -81,6 +84,24 @@ class Brain(Protocol):
 
     async def aclose(self) -> None:
         """Let go of tools and connections."""
+        ...
+
+
+@runtime_checkable
+class Trainer(Brain, Protocol):
+    """A brain that trains models."""
+
+    async def train(self, request: TrainRequest, tell: Callable[[TrainProgress], None]) -> Answer:
+        """Train to the end; a cancelled one stops within a second, and goes on where it was when it is asked again.
+
+        Args:
+            request: what for, and for how much.
+            tell: hears of every node as it begins and ends; never waits.
+        """
+        ...
+
+    async def told(self, request: TrainRequest) -> Sequence[TrainProgress]:
+        """What was told of this training before, so that who asks again hears all of it."""
         ...
 
 

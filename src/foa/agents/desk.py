@@ -5,26 +5,51 @@
     Refused: bad_request │ policy │ load │ budget │ model │ spec
 
 At least once on the wire, once in work: a repeated request gets the stored reply, one that comes while the first is being
-worked on waits for it.
+worked on waits for it. Whoever asks for a training hears of all its progress first, however often it is asked.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import getLogger
 from typing import Literal, cast
 
 import msgspec
 
-from foa.agents.brain import Answer
+from foa.agents.brain import Answer, Trainer
 from foa.agents.channel import Channels
+from foa.agents.feed import Feed, Feeds
 from foa.agents.member import Member
 from foa.agents.meter import metered
 from foa.agents.seat import Seat
-from foa.errors import BadMessage, BudgetExceeded, FabricError, ModelReplyInvalid, PolicyDenied, PublishRefused, StoreFailed
-from foa.exchange import KEY_PROPERTY, MAX_KEY, answer
-from foa.messages import DraftRequest, Join, Joined, Propose, Refused, Reply, Request, SoFar, Stop, decode, encode
+from foa.agents.tasks import owning_tasks
+from foa.errors import (
+    BadInput,
+    BadMessage,
+    BudgetExceeded,
+    FabricError,
+    ModelReplyInvalid,
+    PolicyDenied,
+    PublishRefused,
+    StoreFailed,
+)
+from foa.exchange import KEY_PROPERTY, MAX_KEY, PART_PROPERTY, answer
+from foa.messages import (
+    DraftRequest,
+    Join,
+    Joined,
+    Propose,
+    Refused,
+    Reply,
+    Request,
+    SoFar,
+    Stop,
+    TrainProgress,
+    TrainRequest,
+    decode,
+    encode,
+)
 from foa.policy.gate import enforcement, may_dispatch
 from foa.ports import Clock, Delivery, Replies, Transport
 from foa.values.budget import Budget, Spend
@@ -36,7 +61,11 @@ log = getLogger(__name__)
 
 _REQUEST = cast("type[Request]", Request)  # a union is a type to msgspec, not yet to `type[]`
 
+#: Requests whose reply is worked out, once for each key.
+Worked = Propose | DraftRequest | TrainRequest
+
 MAX_MEMBERSHIPS = 1_024  #: clusters that the agents of one host refine in at once, counted by member
+MAX_REPEATS = 8  #: of a request that is being worked on; they wait for the same reply
 MARGIN = 0.95  #: share of a request's time that the brain is given; the rest is for the way back
 #: Refusals that another attempt under the same key may not meet again; they are not kept.
 _PASSING = ("load", "bad_request", "budget")
@@ -80,6 +109,7 @@ class Desk:
         self._group = group
         self._channels = Channels(transport, topics, group)
         self._working: dict[str, asyncio.Event] = {}  #: by agent and key, requests being answered
+        self._feeds: Feeds[TrainProgress] = Feeds()  #: by agent and key, trainings
         self._members: dict[tuple[AgentId, ClusterId], _Playing] = {}
         self._jobs: dict[JobId, dict[asyncio.Task[None], tuple[AgentId, Delivery]]] = {}
         self._idle = asyncio.Event()
@@ -109,16 +139,28 @@ class Desk:
             await self._stop(seat, JobId(request.job))
             await delivery.acknowledge()
             return
-        if seat.full or (isinstance(request, Join) and len(self._members) >= MAX_MEMBERSHIPS):
+        if self._is_full(seat, request, delivery):
             await self._refuse(seat, delivery, Refused(kind="load", reason=f"{seat.pending} requests are here already"))
             return
-        work = self._join(seat, request, delivery) if isinstance(request, Join) else self._answer(seat, request, delivery)
         job = JobId(request.job)
+        work = self._work_on(seat, request, delivery)
         task = self._group.create_task(self._contained(agent, work), name=f"{type(request).__name__}[{agent}]")
         self._idle.clear()
         self._jobs.setdefault(job, {})[task] = (agent, delivery)
         seat.pending += 1
         task.add_done_callback(lambda done: self._ended(job, done))
+
+    def _is_full(self, seat: Seat, request: Worked | Join, delivery: Delivery) -> bool:
+        if isinstance(request, TrainRequest) and 0 < self._feeds.listeners(_key(seat, request, delivery)) < MAX_REPEATS:
+            return False  # who asks again while it trains takes nobody's place
+        return seat.full or (isinstance(request, Join) and len(self._members) >= MAX_MEMBERSHIPS)
+
+    def _work_on(self, seat: Seat, request: Worked | Join, delivery: Delivery) -> Coroutine[object, object, None]:
+        if isinstance(request, Join):
+            return self._join(seat, request, delivery)
+        if isinstance(request, TrainRequest):
+            return self._train(seat, request, delivery)
+        return self._answer(seat, request, delivery)
 
     async def _contained(self, agent: AgentId, work: Coroutine[object, object, None]) -> None:
         """Do one request's work. A request that fails here is not acknowledged: it comes again."""
@@ -129,19 +171,39 @@ class Desk:
         except Exception:  # the host supervises its agents: one's bug must not stop the others
             log.exception("agent %s failed", agent)
 
-    # ── propose and draft ──────────────────────────────────────────────────────────────────────────────────────────────
-    async def _answer(self, seat: Seat, request: Propose | DraftRequest, delivery: Delivery) -> None:
-        key = _key(seat, request, delivery)
+    # ── propose, draft and train ───────────────────────────────────────────────────────────────────────────────────────
+    async def _answer(self, seat: Seat, request: Worked, delivery: Delivery) -> None:
+        await self._send(delivery, await self._once(seat, request, _key(seat, request, delivery)))
+
+    async def _once(self, seat: Seat, request: Worked, key: str) -> bytes:
+        """The reply to a request; one of this key that is being worked on is waited for."""
         while (first := self._working.get(key)) is not None:
             await first.wait()
         done = self._working[key] = asyncio.Event()
         try:
-            await self._send(delivery, await self._reply(seat, request, key))
+            return await self._reply(seat, request, key)
         finally:
             del self._working[key]
             done.set()
 
-    async def _reply(self, seat: Seat, request: Propose | DraftRequest, key: str) -> bytes:
+    async def _train(self, seat: Seat, request: TrainRequest, delivery: Delivery) -> None:
+        """Answer when the training has ended, after all of its progress."""
+        key = _key(seat, request, delivery)
+        async with self._feeds.listen(key, lambda: _told(seat, request)) as feed:
+            async with owning_tasks() as group:
+                group.create_task(self._relay(feed, delivery), name=f"progress[{key}]")
+                reply = await self._once(seat, request, key)
+                feed.close()
+            await self._send(delivery, reply)
+
+    async def _relay(self, feed: Feed[TrainProgress], delivery: Delivery) -> None:
+        async for progress in feed.follow():
+            try:
+                await answer(self._transport, delivery, encode(progress), user_properties=(PART_PROPERTY,))
+            except (BadMessage, PublishRefused) as error:
+                log.warning("progress could not be told: %s", error)
+
+    async def _reply(self, seat: Seat, request: Worked, key: str) -> bytes:
         """The stored reply, or a new one, stored. A store that fails is no reason to be silent."""
         agent = seat.profile.agent_id
         try:
@@ -152,7 +214,7 @@ class Desk:
         if reply is not None:
             self.counts["repeated"] += 1
             return reply
-        found = await self._work(seat, request)
+        found = await self._work(seat, request, key)
         reply = encode(Reply(agent=agent, body=found.body, spend=found.spend))
         if not (isinstance(found.body, Refused) and found.body.kind in _PASSING):
             try:
@@ -161,23 +223,23 @@ class Desk:
                 log.warning("agent %s would have to think again if it were asked again: %s", agent, error)
         return reply
 
-    async def _work(self, seat: Seat, request: Propose | DraftRequest) -> Answer:
+    async def _work(self, seat: Seat, request: Worked, key: str) -> Answer:
         """Ask the brain, in a slot and in time; whatever goes wrong becomes a refusal that says what, and what it cost."""
-        kind = "propose" if isinstance(request, Propose) else "draft"
+        kind = _KINDS[type(request)]
         if (refused := await self._gate(seat, kind, request.task.policies, job=request.job)) is not None:
             return Answer(body=refused)
         with metered() as spent:
-            found = await self._think(seat, request, kind, spent)
+            found = await self._think(seat, request, key, spent)
         self.counts[found.body.kind if isinstance(found.body, Refused) else kind] += 1
         return found
 
-    async def _think(self, seat: Seat, request: Propose | DraftRequest, kind: str, spent: Callable[[], Spend]) -> Answer:
+    async def _think(self, seat: Seat, request: Worked, key: str, spent: Callable[[], Spend]) -> Answer:
         came = self._clock.monotonic()
         try:
             async with asyncio.timeout(request.budget.seconds), seat.slot():
                 began = self._clock.monotonic()
                 asked = replace_budget(request, seconds=request.budget.seconds - (began - came))
-                found = await (seat.brain.propose(asked) if isinstance(asked, Propose) else seat.brain.draft(asked))
+                found = await self._ask(seat, asked, key)
                 seat.took(self._clock.monotonic() - began)
         except TimeoutError:
             return _refused("budget", f"not ready in the {request.budget.seconds:g} s of the request", spent())
@@ -190,9 +252,16 @@ class Desk:
         except FabricError as error:
             return _refused("model", str(error), spent())
         except Exception as error:  # as in `_contained`, and the asker is told
-            log.exception("agent %s failed at %s", seat.profile.agent_id, kind)
+            log.exception("agent %s failed at %s", seat.profile.agent_id, _KINDS[type(request)])
             return _refused("model", f"an error in the agent itself: {type(error).__name__}", spent())
         return found
+
+    async def _ask(self, seat: Seat, request: Worked, key: str) -> Answer:
+        if not isinstance(request, TrainRequest):
+            return await (seat.brain.propose(request) if isinstance(request, Propose) else seat.brain.draft(request))
+        if not isinstance(seat.brain, Trainer):
+            raise BadInput("it says that it trains, and has no `train`")
+        return await seat.brain.train(request, lambda progress: self._feeds.add(key, progress))
 
     # ── refine ─────────────────────────────────────────────────────────────────────────────────────────────────────────
     async def _join(self, seat: Seat, join: Join, delivery: Delivery) -> None:
@@ -297,22 +366,30 @@ class Desk:
         await seat.brain.forget(job)
 
 
-def replace_budget(request: Propose | DraftRequest, *, seconds: float) -> Propose | DraftRequest:
+_KINDS = {Propose: "propose", DraftRequest: "draft", TrainRequest: "train"}
+
+
+def replace_budget(request: Worked, *, seconds: float) -> Worked:
     """Give the request with the time that is left for the work itself."""
     budget = request.budget
     left = Budget(usd=budget.usd, tokens=budget.tokens, calls=budget.calls, seconds=max(0.0, seconds * MARGIN))
     return msgspec.structs.replace(request, budget=left)
 
 
+async def _told(seat: Seat, request: TrainRequest) -> Sequence[TrainProgress]:
+    return await seat.brain.told(request) if isinstance(seat.brain, Trainer) else ()
+
+
 def _refused(kind: Literal["policy", "budget", "model"], reason: str, spend: Spend) -> Answer:
     return Answer(body=Refused(kind=kind, reason=reason[:2_000]), spend=spend)
 
 
-def _key(seat: Seat, request: Propose | DraftRequest, delivery: Delivery) -> str:
+def _key(seat: Seat, request: Worked, delivery: Delivery) -> str:
     """The deduplication key, in the agent's own name space; made of the request's names where the sender gave none."""
     given = next((value for name, value in delivery.publication.user_properties if name == KEY_PROPERTY), "")
     if not given or len(given) > MAX_KEY:
-        what = f"draft/{request.subtask}/{request.attempt}" if isinstance(request, DraftRequest) else "propose"
+        kind = _KINDS[type(request)]
+        what = kind if isinstance(request, Propose) else f"{kind}/{request.subtask}/{request.attempt}"
         given = f"{request.job}/{what}"
     return f"{seat.profile.agent_id}/{given}"
 
