@@ -13,7 +13,8 @@ from foa.errors import BadInput, StoreFailed
 from foa.fl.blobs import FolderBlobs
 from foa.fl.block import FlBlock, bucketed_samples, node_id
 from foa.fl.client_mod import Site, guarded
-from foa.fl.flower import ClientAppCallable, context
+from foa.fl.client_state import remembered, remembering
+from foa.fl.flower import ClientAppCallable
 from foa.fl.grids.mqtt import FlowerNode, FlTopics, farewell
 from foa.fl.guardian import Condition, Guardian
 from foa.fl.ledger import PrivacyLedger
@@ -60,18 +61,19 @@ def place(
     """Make one site of a project.
 
     Raises:
-        BadInput: its ledger was opened with another budget.
-        StoreFailed: its ledger cannot be opened.
+        BadInput: its ledger was opened with another budget, or what its app kept is damaged.
+        StoreFailed: its ledger cannot be opened, or what its app kept cannot be read.
     """
     number = node_id(AgentId(spec.name))
     book = _ledger(run_folder(settings, run), project, spec)
     behind = Site(guardian=Guardian(spec.limits, book), condition=_condition(spec), clock=clock, keys=project.keys)
     config = {"partition-id": spec.partition, "num-partitions": len(specs), "data": settings.data}
+    state = run_folder(settings, run) / f"state-{spec.name}.bin"
     return Place(
         spec=spec,
         number=number,
-        app=guarded(app.part("app"), behind),
-        context=context(number, config),
+        app=remembering(guarded(app.part("app"), behind), state),
+        context=remembered(state, number, config),
         block=FlBlock(
             agent=spec.name,
             samples=bucketed_samples(spec.records),
