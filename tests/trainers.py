@@ -29,7 +29,7 @@ class FakeTrainer:
     hold: asyncio.Event = field(default_factory=asyncio.Event)
     spend: Spend = NODE_SPEND  #: of each node
     trained: list[str] = field(default_factory=list)  #: subtasks that a training was begun or gone on with for
-    cancelled: int = 0
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     told_before: list[TrainProgress] = field(default_factory=list)
     holding: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -44,7 +44,7 @@ class FakeTrainer:
                     await self._wait()
                     self._tell(request, tell, number, node)
         except asyncio.CancelledError:
-            self.cancelled += 1
+            self.cancelled.set()
             raise
         nodes = self.rounds * len(NODES)
         total = Spend(usd=nodes * self.spend.usd, tokens_in=nodes * self.spend.tokens_in, calls=nodes * self.spend.calls)

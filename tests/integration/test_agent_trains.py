@@ -1,14 +1,10 @@
 """The other end of a training: progress before the reply, once in work, stopped when told, one at a time."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
-
-from tests.agents import PLENTY, REPLIES, hosting
-from tests.fakes import HandClock
-from tests.trainers import FakeTrainer, training_agent
 
 from foa.exchange import PART_PROPERTY
 from foa.messages import Refused, Reply, Stop, Trained, TrainProgress, TrainRequest, decode, encode
@@ -18,10 +14,19 @@ from foa.values.ids import AgentId
 from foa.values.publication import Filter, Publication
 from foa.values.task import Task
 from foa.values.topics import Topics
+from tests.agents import PLENTY, REPLIES, hosting
+from tests.fakes import HandClock
+from tests.trainers import FakeTrainer, training_agent
 
 
 def request(**changes: Any) -> TrainRequest:
-    fields = {"job": "job-1", "subtask": "s1", "text": "train a model", "task": Task(text="train"), "budget": PLENTY}
+    fields: dict[str, Any] = {
+        "job": "job-1",
+        "subtask": "s1",
+        "text": "train a model",
+        "task": Task(text="train"),
+        "budget": PLENTY,
+    }
     return TrainRequest(**fields | changes)
 
 
@@ -64,7 +69,7 @@ class Asker:
 
 
 @asynccontextmanager
-async def asker(hub: MemoryHub) -> AsyncIterator[Asker]:
+async def asker(hub: MemoryHub) -> AsyncGenerator[Asker]:
     async with (
         MemoryTransport(hub, client_id="agent-0") as transport,
         transport.subscribe(Filter(topic_filter=REPLIES)) as inbox,
@@ -123,8 +128,7 @@ async def test_a_stop_ends_the_training() -> None:
         await brain.holding.wait()
         await asking.send(Stop(job="job-1"))
         async with asyncio.timeout(5):
-            while not brain.cancelled:
-                await asyncio.sleep(0)
+            await brain.cancelled.wait()
         assert host.counts["stopped"] == 1
 
 
@@ -165,4 +169,4 @@ async def test_no_time_left_is_a_refusal_and_ends_the_training() -> None:
         _, reply = await asking.heard()
     assert isinstance(reply.body, Refused)
     assert reply.body.kind == "budget"
-    assert brain.cancelled == 1
+    assert brain.cancelled.is_set()
