@@ -17,17 +17,19 @@ from foa.index.shard import EdgeOptions, Shard
 class BuildJob(msgspec.Struct, frozen=True, kw_only=True):
     """What to build."""
 
-    sources: tuple[str, ...]  #: folders of flushed shards
+    sources: tuple[str, ...]  #: folders of flushed shards, the largest first
     target: str  #: folder that does not exist yet
     dimension: int
     options: EdgeOptions
 
 
 def build(job: BuildJob) -> None:
-    """Pour the sources into the target, index it, and write it to disk."""
+    """Bring the sources together in the target, index it, and write it to disk."""
     target = Path(job.target)
-    shard = Shard(target, dimension=job.dimension, options=job.options)
-    for i, source in enumerate(job.sources):
+    first, *others = job.sources
+    shutil.copytree(first, target)
+    shard = Shard(target, dimension=job.dimension, options=job.options, relay=True)
+    for i, source in enumerate(others):
         copy = target.with_name(f"{target.name}.copy{i}")
         shutil.copytree(source, copy)
         poured = Shard(copy, dimension=job.dimension, options=job.options)

@@ -11,7 +11,6 @@ import logging
 import shutil
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,37 +19,32 @@ import msgspec
 
 from foa.errors import StoreFailed
 from foa.index.builder import BuildJob
-from foa.index.shard import EdgeOptions, Shard, digest, labels, point_id
+from foa.index.shard import EdgeOptions, Shard, digest, labels
+from foa.index.table import Row, Table
 from foa.ports import Hit, IndexPoint, IndexQuery
 from foa.values.ids import AgentId
 
 log = logging.getLogger(__name__)
 
 _BATCH = 512
+_FORMAT = 2  # of the folder; one of another format is emptied
 
 
 class _Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """Which shards there are, oldest first; the last one is the fresh one."""
+    """Which layers there are, oldest first; the last one is the fresh one."""
 
-    v: int = 1
+    v: int
     dimension: int
-    shards: tuple[str, ...]
+    layers: tuple[int, ...]
     next: int
 
 
 @dataclass(slots=True, eq=False)
 class _Layer:
     shard: Shard
+    number: int
     dead: set[int] = field(default_factory=set[int])  #: point ids that are masked
     building: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class _Home:
-    layer: _Layer
-    vectors: int
-    digest: int
-    labels: tuple[str, ...]
 
 
 class Partition:
@@ -60,51 +54,46 @@ class Partition:
         self._path = path
         self._dimension = dimension
         self._options = options
-        self._homes: dict[AgentId, _Home] = {}
-        self._names: dict[int, AgentId] = {}
-        self._labels: Counter[str] = Counter()
+        self._table = Table()
         self._next = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = False
-        self._layers: list[_Layer] = []
+        self._layers: list[_Layer] = []  # oldest first; the last one is the fresh one
         self._load()
 
     def __len__(self) -> int:
-        return len(self._homes)
+        return len(self._table)
 
     # ── writing ────────────────────────────────────────────────────────────────────────────────────────────────────────
     def upsert(self, points: Sequence[IndexPoint]) -> None:
         """Store or replace; a point that is there already, unchanged, costs nothing."""
-        changed = [(point, mark) for point in points if (mark := digest(point)) != self._digest(point.agent)]
+        changed = [(point, mark) for point in points if (mark := digest(point)) != self._table.digest(point.agent)]
         for start in range(0, len(changed), _BATCH):
             batch = {point.agent: (point, mark) for point, mark in changed[start : start + _BATCH]}
-            self.remove([agent for agent in batch if agent in self._homes])
-            self._fresh.shard.upsert(list(batch.values()))
-            for point, mark in batch.values():
-                self._settle(point, mark)
+            self.remove(batch)
+            rows = [(point, self._row(point, mark)) for point, mark in batch.values()]
+            self._fresh.shard.upsert(rows)
+            for _, row in rows:
+                self._table.put(row, home=self._fresh.number)
 
     def remove(self, agents: Iterable[AgentId]) -> None:
         """Forget; unknown ids do nothing."""
-        buried: dict[int, tuple[_Layer, list[int]]] = {}
+        buried: dict[int, list[int]] = {}
         for agent in agents:
-            home = self._homes.pop(agent, None)
-            if home is None:
-                continue
-            ids = [point_id(agent, i) for i in range(home.vectors)]
-            for one in ids:
-                self._names.pop(one, None)
-            self._labels.subtract(home.labels)
-            buried.setdefault(id(home.layer), (home.layer, []))[1].extend(ids)
-        for layer, ids in buried.values():
-            self._bury(layer, ids)
+            if agent in self._table:
+                home, ids = self._table.drop(agent)
+                buried.setdefault(home, []).extend(ids)
+        for layer in self._layers:
+            self._bury(layer, buried.get(layer.number, ()))
 
-    def _settle(self, point: IndexPoint, mark: int) -> None:
-        counted = labels(point.policies, point.bloom, point.kinds)
-        count = 1 + len(point.more_vectors)
-        self._homes[point.agent] = _Home(self._fresh, count, mark, counted)
-        self._labels.update(counted)
-        for i in range(count):
-            self._names[point_id(point.agent, i)] = point.agent
+    def _row(self, point: IndexPoint, mark: int) -> Row:
+        return Row(
+            agent=point.agent,
+            slot=self._table.new_slot(),
+            vectors=1 + len(point.more_vectors),
+            digest=mark,
+            labels=labels(point.policies, point.kinds),
+        )
 
     def _bury(self, layer: _Layer, ids: Sequence[int]) -> None:
         if layer.building:
@@ -112,14 +101,10 @@ class Partition:
         else:
             layer.shard.delete(ids)
 
-    def _digest(self, agent: AgentId) -> int:
-        home = self._homes.get(agent)
-        return home.digest if home else -1
-
     # ── searching ──────────────────────────────────────────────────────────────────────────────────────────────────────
     def search(self, query: IndexQuery) -> list[Hit]:
         """The best by vector, and where words are asked for, as many again by words; best vector first."""
-        if not self._homes:
+        if not len(self):
             return []
         query = self._simplified(query)
         similarity = self._nearest(query)
@@ -130,61 +115,51 @@ class Partition:
         return sorted(hits, key=lambda hit: (-hit.similarity, hit.agent))
 
     def _nearest(self, query: IndexQuery) -> dict[AgentId, float]:
-        matches = self._matches(query)
-        best: dict[AgentId, float] = {}
-        for layer in self._layers:
-            for agent, score in self._layer_nearest(layer, query, matches).items():
-                best[agent] = max(score, best.get(agent, -1.0))
-        order = sorted(best, key=lambda agent: (-best[agent], agent))[: query.k]
-        return {agent: best[agent] for agent in order}
+        found = [pair for layer in self._layers for pair in self._layer_nearest(layer, query).items()]
+        return dict(sorted(found, key=_best_first)[: query.k])
 
-    def _layer_nearest(self, layer: _Layer, query: IndexQuery, matches: int) -> dict[AgentId, float]:
+    def _layer_nearest(self, layer: _Layer, query: IndexQuery) -> dict[AgentId, float]:
         """The best k agents of one layer; asked again, wider, while masked points or sister vectors crowd them out."""
-        limit, size = query.k, len(layer.shard)
+        limit = query.k
         while True:
-            found = layer.shard.nearest(query, limit=limit, matches=matches)
+            found = layer.shard.nearest(query, limit=limit)
             agents: dict[AgentId, float] = {}
-            for one, score in found:
-                if one not in layer.dead and (agent := self._names.get(one)) is not None:
-                    agents.setdefault(agent, score)
-            if len(agents) >= query.k or len(found) < limit or limit >= size:
+            for agent, score in self._alive(layer, found):
+                agents.setdefault(agent, score)
+            if len(agents) >= query.k or len(found) < limit:
                 return dict(list(agents.items())[: query.k])
-            limit = min(size, limit * 4)
+            limit *= 4
 
     def _by_words(self, query: IndexQuery) -> dict[AgentId, float]:
-        best: dict[AgentId, float] = {}
+        found: list[tuple[AgentId, float]] = []
         for layer in self._layers:
-            for one, score in layer.shard.by_words(query, limit=query.k + min(len(layer.dead), query.k)):
-                if one not in layer.dead and (agent := self._names.get(one)) is not None:
-                    best[agent] = score
-        order = sorted(best, key=lambda agent: (-best[agent], agent))[: query.k]
-        return {agent: best[agent] for agent in order}
+            limit = query.k + min(len(layer.dead), query.k)
+            found += self._alive(layer, layer.shard.by_words(query, limit=limit))
+        return dict(sorted(found, key=_best_first)[: query.k])
+
+    def _alive(self, layer: _Layer, points: Iterable[tuple[int, float]]) -> list[tuple[AgentId, float]]:
+        return [(agent, score) for one, score in points if one not in layer.dead and (agent := self._table.agent(one))]
 
     def _similarities(self, query: IndexQuery, agents: Sequence[AgentId]) -> dict[AgentId, float]:
         """The best cosine of each agent, of all its vectors."""
+        wanted: dict[int, list[int]] = {}
+        for agent in agents:
+            home, ids = self._table.points(agent)
+            wanted.setdefault(home, []).extend(ids)
         found: dict[AgentId, float] = {}
         for layer in self._layers:
-            homes = [(agent, self._homes[agent]) for agent in agents]
-            ids = [point_id(agent, i) for agent, home in homes if home.layer is layer for i in range(home.vectors)]
-            for one, score in (layer.shard.similarities(query.vector, ids) if ids else {}).items():
-                agent = self._names[one]
+            ids = wanted.get(layer.number)
+            for one, score in layer.shard.similarities(query.vector, ids).items() if ids else ():
+                agent = self._table.agent(one)
                 found[agent] = max(score, found.get(agent, -1.0))
         return found
 
-    def _matches(self, query: IndexQuery) -> int:
-        """At most how many agents pass the filter: the rarest label of it."""
-        asked = labels(query.policies, query.bloom, [query.kind] if query.kind else ())
-        return min((self._labels[label] for label in asked), default=len(self._homes))
-
     def _simplified(self, query: IndexQuery) -> IndexQuery:
         """Drop the conditions that every agent here meets: the engine is faster without."""
-        every = len(self._homes)
-        return replace(
-            query,
-            policies=frozenset(policy for policy in query.policies if self._labels[f"p:{policy}"] < every),
-            bloom=[position for position in query.bloom if self._labels[f"b:{position}"] < every],
-            kind=query.kind if self._labels[f"k:{query.kind}"] < every else "",
-        )
+        every, count = len(self), self._table.labelled
+        policies = frozenset(policy for policy in query.policies if count(f"p:{policy}") < every)
+        kind = query.kind if count(f"k:{query.kind}") < every else ""
+        return replace(query, policies=policies, kind=kind)
 
     # ── building ───────────────────────────────────────────────────────────────────────────────────────────────────────
     @property
@@ -197,19 +172,15 @@ class Partition:
 
     def start_build(self) -> subprocess.Popen[bytes]:
         """Freeze the fresh layer and start the process that indexes it; `finish_build` is due when it has ended."""
-        bring = len(self._fresh.shard)
-        sources: list[_Layer] = [self._fresh]
-        for layer in sorted(self._layers[:-1], key=lambda layer: len(layer.shard)):
-            if len(layer.shard) <= 2 * bring:
-                sources.append(layer)
-                bring += len(layer.shard)
-        self._layers.append(_Layer(self._new_shard()))
+        sources = self._sources()
+        self._layers.append(self._open(self._new_number()))
         for layer in sources:
             layer.shard.flush()
             layer.building = True
-        target = self._new_path()
+        self._target = self._new_number()
+        target = self._folder(self._target)
         job = BuildJob(
-            sources=tuple(str(layer.shard.path) for layer in sources),
+            sources=tuple(str(layer.shard.path) for layer in sorted(sources, key=lambda layer: -len(layer.shard))),
             target=str(target),
             dimension=self._dimension,
             options=self._options,
@@ -217,8 +188,16 @@ class Partition:
         file = target.with_suffix(".job")
         file.write_bytes(msgspec.json.encode(job))
         self._process = subprocess.Popen([sys.executable, "-m", "foa.index.builder", str(file)])
-        self._target = target
         return self._process
+
+    def _sources(self) -> list[_Layer]:
+        """The fresh layer, and the sealed ones that are not more than twice what is brought."""
+        sources, bring = [self._fresh], len(self._fresh.shard)
+        for layer in sorted(self._layers[:-1], key=lambda layer: len(layer.shard)):
+            if len(layer.shard) <= 2 * bring:
+                sources.append(layer)
+                bring += len(layer.shard)
+        return sources
 
     def finish_build(self) -> bool:
         """Swap the result of the ended process in; False where it failed, and everything stays as it was."""
@@ -226,7 +205,8 @@ class Partition:
             return False
         ok, self._process = self._process.wait() == 0, None
         sources = [layer for layer in self._layers if layer.building]
-        self._target.with_suffix(".job").unlink(missing_ok=True)
+        target = self._folder(self._target)
+        target.with_suffix(".job").unlink(missing_ok=True)
         if ok:
             self._swap(sources)
         else:
@@ -235,18 +215,16 @@ class Partition:
                 level, "an index build failed; its points are still searched one by one", extra={"event": "build_failed"}
             )
             self._thaw(sources)
-            _remove_folders(self._target.parent.glob(f"{self._target.name}*"))
+            _remove_folders(self._path.glob(f"{target.name}*"))
         self._save()
         return ok
 
     def _swap(self, sources: Sequence[_Layer]) -> None:
-        sealed = _Layer(Shard(self._target, dimension=self._dimension, options=self._options))
+        sealed = self._open(self._target)
         sealed.shard.delete(sorted(set[int]().union(*(layer.dead for layer in sources))))
-        gone = {id(layer) for layer in sources}
-        for home in self._homes.values():
-            if id(home.layer) in gone:
-                home.layer = sealed
-        self._layers = [sealed, *(layer for layer in self._layers if id(layer) not in gone)]
+        gone = {layer.number for layer in sources}
+        self._table.move(gone, sealed.number)
+        self._layers = [sealed, *(layer for layer in self._layers if layer.number not in gone)]
         for layer in sources:
             layer.shard.close()
             shutil.rmtree(layer.shard.path, ignore_errors=True)
@@ -267,48 +245,71 @@ class Partition:
         self._save()
         for layer in self._layers:
             layer.shard.close()
+        self._write("table", self._table.encode())
 
     def _load(self) -> None:
+        self._path.mkdir(parents=True, exist_ok=True)
+        manifest = self._manifest()
+        if manifest is not None and (manifest.v, manifest.dimension) == (_FORMAT, self._dimension):
+            self._next = manifest.next
+            self._layers = [self._open(number) for number in manifest.layers]
+            self._recall()
+        keep = {layer.shard.path for layer in self._layers}
+        _remove_folders(folder for folder in self._path.iterdir() if folder not in keep)
+        if not self._layers:
+            self._layers.append(self._open(self._new_number()))
+        self._save()
+
+    def _manifest(self) -> _Manifest | None:
         file = self._path / "manifest.json"
         try:
-            manifest = msgspec.json.decode(file.read_bytes(), type=_Manifest) if file.exists() else None
+            return msgspec.json.decode(file.read_bytes(), type=_Manifest) if file.exists() else None
+        except msgspec.ValidationError:
+            return None  # of a format of before
         except (OSError, msgspec.MsgspecError) as error:
             raise StoreFailed(
                 f"{file}: cannot read the index ({error}); remove the folder, it will be built again"
             ) from error
-        if manifest is not None and manifest.dimension == self._dimension:
-            self._next = manifest.next
-            for name in manifest.shards:
-                self._layers.append(_Layer(Shard(self._path / name, dimension=self._dimension, options=self._options)))
-                self._recall(self._layers[-1])
-        keep = {layer.shard.path for layer in self._layers}
-        self._path.mkdir(parents=True, exist_ok=True)
-        _remove_folders(folder for folder in self._path.iterdir() if folder not in keep)
-        if not self._layers:
-            self._layers.append(_Layer(self._new_shard()))
-        self._save()
 
-    def _recall(self, layer: _Layer) -> None:
-        for row in layer.shard.rows():
-            self.remove([row.agent])  # a later layer has the later word
-            self._homes[row.agent] = _Home(layer, row.vectors, row.digest, row.labels)
-            self._labels.update(row.labels)
-            self._names |= {point_id(row.agent, i): row.agent for i in range(row.vectors)}
+    def _recall(self) -> None:
+        """Know again who is here: from the table of a clean end, which holds once, else from the shards themselves."""
+        file = self._path / "table"
+        if file.exists():
+            table = Table.decode(file.read_bytes())
+            file.unlink()
+            if table is not None and len(table):
+                self._table = table
+                return
+        for layer in self._layers:
+            buried = self._table.restore(layer.shard.rows(), home=layer.number)
+            for older in self._layers[: self._layers.index(layer)]:
+                older.shard.delete(buried)
 
     def _save(self) -> None:
         for layer in self._layers:
             layer.shard.flush()
-        names = tuple(layer.shard.path.name for layer in self._layers)
-        part = self._path / "manifest.part"
-        part.write_bytes(msgspec.json.encode(_Manifest(dimension=self._dimension, shards=names, next=self._next)))
-        part.replace(self._path / "manifest.json")
+        numbers = tuple(layer.number for layer in self._layers)
+        manifest = _Manifest(v=_FORMAT, dimension=self._dimension, layers=numbers, next=self._next)
+        self._write("manifest.json", msgspec.json.encode(manifest))
 
-    def _new_shard(self) -> Shard:
-        return Shard(self._new_path(), dimension=self._dimension, options=self._options)
+    def _write(self, name: str, data: bytes) -> None:
+        part = self._path / f"{name}.part"
+        part.write_bytes(data)
+        part.replace(self._path / name)
 
-    def _new_path(self) -> Path:
+    def _open(self, number: int) -> _Layer:
+        return _Layer(Shard(self._folder(number), dimension=self._dimension, options=self._options), number)
+
+    def _new_number(self) -> int:
         self._next += 1
-        return self._path / f"layer-{self._next:06}"
+        return self._next
+
+    def _folder(self, number: int) -> Path:
+        return self._path / f"layer-{number:06}"
+
+
+def _best_first(pair: tuple[AgentId, float]) -> tuple[float, AgentId]:
+    return -pair[1], pair[0]
 
 
 def _remove_folders(paths: Iterable[Path]) -> None:

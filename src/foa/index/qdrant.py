@@ -3,6 +3,7 @@
 Points, filters and payloads are those of the embedded shards. docs/howto/qdrant-server.md has a compose file.
 """
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from qdrant_client import models as q
 from qdrant_client.http.exceptions import ApiException
 
 from foa.errors import StoreFailed
-from foa.index.shard import point_id
 from foa.index.words import document_weights, query_weights
 from foa.ports import Hit, IndexPoint, IndexQuery
 from foa.values.ids import AgentId
@@ -177,6 +177,11 @@ class QdrantIndex:
             return await awaitable
         except (ApiException, OSError) as error:
             raise StoreFailed(f"the Qdrant server did not do it: {error}") from error
+
+
+def point_id(agent: AgentId, i: int) -> int:
+    """Give the id of an agent's i-th vector: the same from every machine that shares the server."""
+    return int.from_bytes(hashlib.blake2b(f"{agent}/{i}".encode(), digest_size=8).digest(), "little")
 
 
 def _filter(query: IndexQuery, also: Sequence[q.Condition]) -> q.Filter | None:

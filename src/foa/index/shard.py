@@ -1,7 +1,6 @@
 """One Qdrant Edge shard with this project's schema: c (and further vectors) as points, words as a sparse vector.
 
-A point is one vector of one agent; its payload repeats what filters ask for. Point ids are the first 8 bytes of BLAKE2b of
-`{agent}/{i}`, i = 0 being c.
+A point is one vector of one agent; its payload repeats what filters ask for. Its id is of `foa.index.table`.
 """
 
 import hashlib
@@ -13,6 +12,7 @@ from typing import Any
 
 import qdrant_edge as edge
 
+from foa.index.table import Row, point_ids
 from foa.index.words import document_weights, query_weights
 from foa.ports import IndexPoint, IndexQuery
 from foa.values.ids import AgentId
@@ -36,29 +36,10 @@ class EdgeOptions:
     quantised: bool = False  #: 4-bit codes in memory, vectors on disk: a fifth of the memory
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """What a shard remembers of one agent beside its vectors."""
-
-    agent: AgentId
-    vectors: int  #: how many, c counted
-    digest: int
-    labels: tuple[str, ...]  #: of what filters ask for: `p:gdpr`, `k:draft`, `b:17`
-
-
-#: A million agents share these strings instead of holding their own.
-_POSITIONS = [f"b:{position}" for position in range(1_024)]
-
-
-def labels(policies: Iterable[str], bloom: Iterable[int], kinds: Iterable[str]) -> tuple[str, ...]:
+def labels(policies: Iterable[str], kinds: Iterable[str]) -> tuple[str, ...]:
     """Give the labels under which matches are counted."""
     named = (*(f"p:{policy}" for policy in sorted(policies)), *(f"k:{kind}" for kind in sorted(set(kinds))))
-    return (*(sys.intern(name) for name in named), *(_POSITIONS[position] for position in bloom))
-
-
-def point_id(agent: AgentId, i: int) -> int:
-    """Give the id of an agent's i-th vector."""
-    return int.from_bytes(hashlib.blake2b(f"{agent}/{i}".encode(), digest_size=8).digest(), "little")
+    return tuple(sys.intern(name) for name in named)
 
 
 def digest(point: IndexPoint) -> int:
@@ -74,15 +55,22 @@ def digest(point: IndexPoint) -> int:
 class Shard:
     """One open shard. Not for two threads at once."""
 
-    def __init__(self, path: Path, *, dimension: int, options: EdgeOptions) -> None:
-        """Open the shard at this path, or make it."""
+    def __init__(self, path: Path, *, dimension: int, options: EdgeOptions, relay: bool = False) -> None:
+        """Open the shard at this path, or make it.
+
+        Args:
+            path: of its folder.
+            dimension: of the vectors.
+            options: for a new shard; one that is there stays as it was laid out.
+            relay: lay it out by these options at its next build.
+        """
         self.path = path
         self.options = options
-        self._engine = _open(path, dimension, options)
+        self._engine = _open(path, dimension, options, relay=relay)
 
-    def upsert(self, points: Sequence[tuple[IndexPoint, int]]) -> None:
-        """Store agents with their digests."""
-        made = [one for point, fingerprint in points for one in self._points(point, fingerprint)]
+    def upsert(self, points: Sequence[tuple[IndexPoint, Row]]) -> None:
+        """Store agents."""
+        made = [one for point, row in points for one in self._points(point, row)]
         self._engine.update(edge.UpdateOperation.upsert_points(made))
 
     def delete(self, ids: Sequence[int]) -> None:
@@ -90,15 +78,10 @@ class Shard:
         if ids:
             self._engine.update(edge.UpdateOperation.delete_points(list(ids)))
 
-    def nearest(self, query: IndexQuery, *, limit: int, matches: int) -> list[tuple[int, float]]:
-        """Give the ids and cosines of the nearest points that pass the filter, best first.
-
-        Args:
-            limit: most points.
-            matches: about how many points pass the filter.
-        """
+    def nearest(self, query: IndexQuery, *, limit: int) -> list[tuple[int, float]]:
+        """Give the ids and cosines of the nearest points that pass the filter, best first; at most `limit`."""
         options, only = self.options, _filter(query)
-        exact = matches <= (options.exact_below if only is None else options.exact_filtered_below)
+        exact = self.estimate(query) <= (options.exact_below if only is None else options.exact_filtered_below)
         ef = options.ef if only is None else options.ef_filtered
         params = edge.SearchParams(hnsw_ef=max(ef, limit), exact=exact)
         return self._query(edge.Query.Nearest(query.vector.tolist(), using="c"), only, limit, params)
@@ -117,6 +100,11 @@ class Shard:
         found = self._query(edge.Query.Nearest(vector.tolist(), using="c"), only, len(ids), edge.SearchParams(exact=True))
         return dict(found)
 
+    def estimate(self, query: IndexQuery) -> int:
+        """Tell about how many points pass the filter, for some 15 µs."""
+        only = _filter(query)
+        return len(self) if only is None else self._engine.count(edge.CountRequest(filter=only, exact=False))
+
     def rows(self) -> list[Row]:
         """Give what is remembered of every agent here."""
         found: list[Row] = []
@@ -124,10 +112,10 @@ class Shard:
         main = edge.Filter(must=[edge.FieldCondition("n", range=edge.RangeFloat(gte=1))])
         while True:
             request = edge.ScrollRequest(
-                offset=offset, limit=1_000, filter=main, with_payload=["agent", "n", "h", "p", "b", "k"], with_vector=False
+                offset=offset, limit=10_000, filter=main, with_payload=["agent", "n", "h", "p", "k"], with_vector=False
             )
             records, offset = self._engine.scroll(request)
-            found += [_row(record.payload or {}) for record in records]
+            found += [_row(int(record.id), record.payload or {}) for record in records]  # type: ignore[arg-type]
             if offset is None:
                 return found
 
@@ -159,7 +147,7 @@ class Shard:
         """Build the HNSW index. The engine holds the interpreter meanwhile: only for a process of its own."""
         self._engine.optimize()
 
-    def _points(self, point: IndexPoint, fingerprint: int) -> list[edge.Point]:
+    def _points(self, point: IndexPoint, row: Row) -> list[edge.Point]:
         payload: dict[str, object] = {
             "agent": point.agent,
             "p": sorted(point.policies),
@@ -170,10 +158,10 @@ class Shard:
         if self.options.words and point.text:
             words = document_weights(point.text)
             vectors["w"] = edge.SparseVector(list(words), list(words.values()))
-        count = 1 + len(point.more_vectors)
-        made = [edge.Point(point_id(point.agent, 0), vectors, payload | {"n": count, "h": fingerprint})]  # type: ignore[arg-type]
-        for i, vector in enumerate(point.more_vectors, 1):
-            made.append(edge.Point(point_id(point.agent, i), {"c": vector.tolist()}, payload))
+        main, *more = point_ids(row.slot, row.vectors)
+        made = [edge.Point(main, vectors, payload | {"n": row.vectors, "h": row.digest})]  # type: ignore[arg-type]
+        for one, vector in zip(more, point.more_vectors, strict=True):
+            made.append(edge.Point(one, {"c": vector.tolist()}, payload))
         return made
 
     def _query(
@@ -183,12 +171,13 @@ class Shard:
         return [(int(point.id), point.score) for point in self._engine.query(request)]  # type: ignore[arg-type]
 
 
-def _row(payload: dict[str, Any]) -> Row:
+def _row(slot: int, payload: dict[str, Any]) -> Row:
     return Row(
         agent=AgentId(payload["agent"]),
+        slot=slot,
         vectors=payload["n"],
         digest=payload["h"],
-        labels=labels(payload["p"], payload["b"], payload["k"]),
+        labels=labels(payload["p"], payload["k"]),
     )
 
 
@@ -200,14 +189,15 @@ def _filter(query: IndexQuery) -> edge.Filter | None:
     return edge.Filter(must=list(conditions)) if conditions else None
 
 
-def _open(path: Path, dimension: int, options: EdgeOptions) -> edge.EdgeShard:
+def _open(path: Path, dimension: int, options: EdgeOptions, *, relay: bool) -> edge.EdgeShard:
     if (path / "edge_config.json").exists():
-        return edge.EdgeShard.load(str(path))
+        return edge.EdgeShard.load(str(path), _config(dimension, options) if relay else None)
     path.mkdir(parents=True, exist_ok=True)
     engine = edge.EdgeShard.create(str(path), _config(dimension, options))
+    # without graph links of their own for each label: they multiplied the time of a build and found no more
     for field in ("p", "k"):
-        engine.update(edge.UpdateOperation.create_field_index(field, edge.KeywordIndexParams()))
-    positions = edge.IntegerIndexParams(lookup=True, range=False)
+        engine.update(edge.UpdateOperation.create_field_index(field, edge.KeywordIndexParams(enable_hnsw=False)))
+    positions = edge.IntegerIndexParams(lookup=True, range=False, enable_hnsw=False)
     engine.update(edge.UpdateOperation.create_field_index("b", positions))
     return engine
 

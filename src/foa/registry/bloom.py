@@ -9,6 +9,8 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+import numpy as np
+
 BITS = 1024  #: m
 HASHES = 7  #: k = (m/n) ln 2 at n = 100 skills, where a false positive has probability 0.7 %
 BYTES = BITS // 8
@@ -52,7 +54,7 @@ def set_positions(bits: bytes) -> tuple[int, ...]:
     """
     if len(bits) != BYTES:
         raise ValueError(f"a Bloom filter has {BYTES} bytes, not {len(bits)}")
-    return tuple(i for i in range(BITS) if bits[i // 8] >> i % 8 & 1)
+    return tuple(np.flatnonzero(np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")).tolist())
 
 
 def has_skills(bits: bytes, skills: Iterable[str]) -> bool:
