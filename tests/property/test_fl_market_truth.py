@@ -1,12 +1,14 @@
 """Nobody gains by lying to the auction, and every agreement is within both sides' limits."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foa.fl.auction import Bid, auction
-from foa.fl.market import Call, Offer, client_takes, negotiate, server_takes
+from foa.fl.market import Answer, Concession, Offer, Talk, client_takes, server_takes
 from foa.values.ids import AgentId
 
 LIES = (0.0, 0.3, 0.7, 0.95, 1.05, 1.4, 2.0, 4.0)
@@ -38,28 +40,55 @@ offers = st.builds(
     Offer,
     width=st.floats(0.05, 1),
     epochs=st.integers(1, 8),
-    epsilon=st.floats(0, 4),
+    steps=st.integers(1, 200),
+    noise_multiplier=st.floats(0, 4),
     usd=st.floats(0, 10),
     deadline_seconds=st.floats(1, 300),
+)
+answers = st.one_of(
+    st.just(Answer(kind="accept")),
+    st.just(Answer(kind="refuse", reason="no")),
+    st.builds(Answer, kind=st.just("offer"), offer=st.one_of(offers, st.none())),
 )
 
 
 @settings(max_examples=200)
-@given(offers, offers, offers, offers, st.lists(offers, min_size=20, max_size=20), st.integers(1, 5))
-def test_agreements_are_within_both_limits_whatever_bidders_write(
-    wanted: Offer, limit: Offer, first: Offer, last: Offer, written: list[Offer], rounds: int
+@given(offers, offers, st.lists(offers, min_size=20, max_size=20), st.lists(answers, min_size=6), st.integers(1, 5))
+def test_the_server_agrees_within_its_limit_whatever_bidders_and_clients_write(
+    wanted: Offer, limit: Offer, written: list[Offer], said: list[Answer], calls: int
 ) -> None:
-    queue = iter(written)
-
-    def erratic(own: Offer, other: Offer | None, limit: Offer) -> Offer:
-        return next(queue)
-
+    queue, answered = iter(written), iter(said)
     # a side whose first bid is already worse for itself than its limit has no negotiation to make
-    wanted = wanted if server_takes(wanted, limit) else limit
-    first = first if client_takes(first, last) else last
-    call = Call(run="r", round=1, wanted=wanted, limit=limit, rounds=rounds)
-    found = negotiate(call, AgentId("a"), first, last, server=erratic, bidder=erratic)
-    if found is not None:
-        assert server_takes(found.offer, limit)
-        assert client_takes(found.offer, last)
-        assert len(found.bids) <= 2 * (rounds + 1)
+    side = Concession(
+        last=wanted if server_takes(wanted, limit) else limit,
+        limit=limit,
+        takes=server_takes,
+        bidder=lambda own, other, edge: next(queue),
+    )
+    talk = Talk(client=AgentId("a"), side=side, calls=calls)
+    called = list[Offer]()
+    while not talk.over:
+        called.append(talk.call())
+        talk.hear(next(answered))
+    assert len(called) <= calls
+    assert all(server_takes(bid, limit) for bid in called)
+    # monotone: no later call asks the client for more than an earlier one
+    assert all(client_takes(later, earlier) for earlier, later in pairwise(called))
+    if talk.agreed is not None:
+        assert server_takes(talk.agreed, limit)
+        assert talk.agreed in talk.bids
+
+
+@settings(max_examples=200)
+@given(offers, offers, st.lists(offers, min_size=8, max_size=8))
+def test_a_client_never_bids_past_its_limit_or_back_on_its_word(first: Offer, limit: Offer, written: list[Offer]) -> None:
+    queue = iter(written)
+    side = Concession(
+        last=first if client_takes(first, limit) else limit,
+        limit=limit,
+        takes=client_takes,
+        bidder=lambda own, other, edge: next(queue),
+    )
+    bids = [side.last, *(side.next(None) for _ in range(8))]
+    assert all(client_takes(bid, limit) for bid in bids)
+    assert all(server_takes(later, earlier) for earlier, later in pairwise(bids))

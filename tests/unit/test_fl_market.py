@@ -9,52 +9,94 @@ from foa.fl.audit import Claim, Seen, lies, penalty_usd
 from foa.fl.codec import write_packed
 from foa.fl.compress import Compressor, Packed, unpack
 from foa.fl.credit import grades, gtg_shapley, leave_one_out
-from foa.fl.market import Call, Offer, client_takes, negotiate, server_takes
+from foa.fl.market import Answer, Concession, Offer, Talk, client_takes, server_takes, worse
 from foa.values.ids import AgentId
 
 A, B, C = AgentId("a"), AgentId("b"), AgentId("c")
 
 
-def offer(width: float = 1.0, epochs: int = 2, epsilon: float = 1.0, usd: float = 1.0, deadline: float = 60.0) -> Offer:
-    return Offer(width=width, epochs=epochs, epsilon=epsilon, usd=usd, deadline_seconds=deadline)
+def offer(
+    width: float = 1.0, epochs: int = 2, steps: int = 40, noise: float = 1.0, usd: float = 1.0, deadline: float = 60.0
+) -> Offer:
+    return Offer(width=width, epochs=epochs, steps=steps, noise_multiplier=noise, usd=usd, deadline_seconds=deadline)
 
 
-CALL = Call(run="r", round=1, wanted=offer(usd=1.0), limit=offer(width=0.5, epochs=1, epsilon=0.2, usd=3.0, deadline=120.0))
+LIMIT = offer(width=0.5, epochs=1, steps=10, noise=3.0, usd=3.0, deadline=120.0)
 
 
-def test_overlapping_limits_agree_within_both() -> None:
-    limit = offer(width=0.6, epochs=1, epsilon=0.5, usd=2.0, deadline=90.0)
-    found = negotiate(CALL, A, offer(width=0.5, epochs=1, epsilon=0.1, usd=4.0, deadline=150.0), limit)
-    assert found is not None
-    assert server_takes(found.offer, CALL.limit)
-    assert client_takes(found.offer, limit)
+def talk(calls: int = 3) -> Talk:
+    return Talk(client=A, side=Concession(last=offer(), limit=LIMIT, takes=server_takes), calls=calls)
 
 
-def test_limits_that_do_not_overlap_part() -> None:
-    limit = offer(usd=9.0)
-    assert negotiate(CALL, A, offer(usd=12.0), limit) is None
+def test_an_accepted_call_is_the_agreement() -> None:
+    found = talk()
+    bid = found.call()
+    found.hear(Answer(kind="accept"))
+    assert (found.agreed, found.over) == (bid, True)
+
+
+def test_the_server_presses_on_while_an_offer_is_worse_than_its_next_bid() -> None:
+    found, first, second = talk(), offer(noise=2.8, usd=2.8), offer(noise=2.1, usd=1.9)
+    found.call()
+    found.hear(Answer(kind="offer", offer=first))
+    # half of the way from 1 to 3: the next call bids noise 2 and 2 US$, and the offer of 2.8 is over both
+    assert not found.over
+    assert (found.call().noise_multiplier, found.bids[-1].usd) == (2.0, 2.0)
+    found.hear(Answer(kind="offer", offer=second))
+    # the bid after that would be 2.5 and 2.5: the second offer is better than both
+    assert found.agreed == second
+    assert [bid.usd for bid in found.bids] == [1.0, 2.8, 2.0, 1.9]
+
+
+def test_an_offer_that_is_repeated_is_taken_if_it_is_within_the_limit() -> None:
+    found, standing = talk(calls=9), offer(noise=2.9)
+    for _ in range(2):
+        found.call()
+        found.hear(Answer(kind="offer", offer=standing))
+    assert (found.agreed, found.called) == (standing, 2)
+
+
+def test_an_offer_that_takes_something_back_does_not_count() -> None:
+    found = talk(calls=2)
+    found.call()
+    found.hear(Answer(kind="offer", offer=offer(noise=2.9)))
+    found.call()
+    found.hear(Answer(kind="offer", offer=offer(noise=1.0, usd=3.0)))
+    assert found.agreed == offer(noise=2.9)
+
+
+def test_limits_that_do_not_meet_part_and_say_where() -> None:
+    found = talk(calls=2)
+    for _ in range(2):
+        assert not found.over
+        found.call()
+        found.hear(Answer(kind="offer", offer=offer(usd=9.0, steps=5)))
+    assert found.over
+    assert found.agreed is None
+    assert found.reason == "no agreement: steps 5 under 10, usd 9 over 3"
+
+
+def test_a_refusal_ends_it_with_its_reason() -> None:
+    found = talk()
+    found.call()
+    found.hear(Answer(kind="refuse", reason="battery at 10%", degraded=True))
+    assert (found.over, found.agreed, found.reason, found.degraded) == (True, None, "battery at 10%", True)
 
 
 def test_a_bidder_that_breaks_its_limit_or_its_word_is_held_to_its_last_bid() -> None:
     def reckless(own: Offer, other: Offer | None, limit: Offer) -> Offer:
-        return offer(usd=1e9, epsilon=0.0)
+        return offer(usd=1e9, noise=0.0)
 
-    limit = offer(width=0.6, epochs=1, epsilon=0.5, usd=2.0, deadline=90.0)
-    first = offer(width=0.5, epochs=1, epsilon=0.1, usd=4.0, deadline=150.0)
-    found = negotiate(CALL, A, first, limit, server=reckless)
-    assert found is None or (server_takes(found.offer, CALL.limit) and client_takes(found.offer, limit))
+    side = Concession(last=offer(), limit=LIMIT, takes=server_takes, bidder=reckless)
+    assert side.next(None) == offer()
+    side = Concession(last=offer(usd=2.0), limit=LIMIT, takes=server_takes, bidder=lambda own, other, limit: offer(usd=1.0))
+    assert side.next(None) == offer(usd=2.0)
 
 
-def test_bids_end_after_the_agreed_rounds() -> None:
-    bids = 0
-
-    def counting(own: Offer, other: Offer | None, limit: Offer) -> Offer:
-        nonlocal bids
-        bids += 1
-        return own
-
-    assert negotiate(CALL, A, offer(usd=12.0), offer(usd=9.0), server=counting, bidder=counting) is None
-    assert bids <= 2 * CALL.rounds
+def test_an_offer_is_compared_in_every_respect() -> None:
+    assert worse(offer(), offer()) == ()
+    assert client_takes(offer(usd=2.0), offer(usd=1.0))
+    assert not client_takes(offer(usd=2.0, steps=41), offer(usd=1.0))
 
 
 def test_the_auction_pays_the_critical_price() -> None:

@@ -1,15 +1,19 @@
 """Contract-net negotiation between a server and one client: bounded, monotone, and each side keeps its own hard limits.
 
-    Call ─► Offer ─► Counter ─► Offer ─► … at most R rounds ─► Agreement │ None
+    call ─► offer ─► call ─► offer ─► … at most R calls ─► agreement │ none
 
 Concession is monotone (Endriss, "Monotonic concession protocols", 2006): a later bid of a side never asks the other for more
-than its earlier one. A bid that breaks that, or a limit, is not sent: a model that writes bids is held by `Concession`.
+than its earlier one. A bid that breaks that, or a limit, is not sent: a model that writes bids is held by `Concession`, and
+what the other side sends is held by `Talk`.
+
+Bids name the noise, not the ε it costs: ε depends on how many records a site has, and a bid must not tell that.
 
 Source of the message kinds: Smith, "The contract net protocol", IEEE ToC 1980.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from foa.values.ids import AgentId
 
@@ -20,45 +24,35 @@ class Offer:
 
     width: float  #: share of the model, 0 to 1
     epochs: int
-    epsilon: float  #: of its privacy budget for this round
+    steps: int  #: at most
+    noise_multiplier: float  #: σ of its training; 0: none
     usd: float  #: pay
     deadline_seconds: float  #: it needs no longer than this
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """The server asks for offers."""
-
-    run: str
-    round: int
-    wanted: Offer  #: the best it hopes for
-    limit: Offer  #: the worst it takes; told to nobody
-    rounds: int = 3  #: R: bids of each side at most
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Agreement:
-    """Both sides take this offer."""
-
-    client: AgentId
-    offer: Offer
-    bids: tuple[Offer, ...]  #: in the order they were made, the server's first
-
-
 def server_takes(offer: Offer, limit: Offer) -> bool:
     """Whether an offer is at least as good for the server as its limit, in every respect."""
-    return (
-        offer.width >= limit.width
-        and offer.epochs >= limit.epochs
-        and offer.epsilon >= limit.epsilon
-        and offer.usd <= limit.usd
-        and offer.deadline_seconds <= limit.deadline_seconds
-    )
+    return not worse(offer, limit)
 
 
 def client_takes(offer: Offer, limit: Offer) -> bool:
     """Whether an offer is at least as good for the client as its limit, in every respect."""
     return server_takes(limit, offer)
+
+
+def worse(offer: Offer, limit: Offer) -> tuple[str, ...]:
+    """In which respects an offer is worse for the server than its limit, in words."""
+    found = [
+        f"{name} {getattr(offer, name):g} under {getattr(limit, name):g}"
+        for name in ("width", "epochs", "steps")
+        if getattr(offer, name) < getattr(limit, name)
+    ]
+    found += [
+        f"{name} {getattr(offer, name):g} over {getattr(limit, name):g}"
+        for name in ("noise_multiplier", "usd", "deadline_seconds")
+        if getattr(offer, name) > getattr(limit, name)
+    ]
+    return tuple(found)
 
 
 #: Writes the next bid of one side from its own last bid, the other's last, and its limit. A model may stand behind it.
@@ -70,12 +64,17 @@ def halfway(own: Offer, other: Offer | None, limit: Offer) -> Offer:
     del other
     return Offer(
         width=(own.width + limit.width) / 2,
-        # whole numbers go all the way in the end
-        epochs=limit.epochs if abs(own.epochs - limit.epochs) <= 1 else round((own.epochs + limit.epochs) / 2),
-        epsilon=(own.epsilon + limit.epsilon) / 2,
+        epochs=_half(own.epochs, limit.epochs),
+        steps=_half(own.steps, limit.steps),
+        noise_multiplier=(own.noise_multiplier + limit.noise_multiplier) / 2,
         usd=(own.usd + limit.usd) / 2,
         deadline_seconds=(own.deadline_seconds + limit.deadline_seconds) / 2,
     )
+
+
+def _half(own: int, limit: int) -> int:
+    # whole numbers go all the way in the end
+    return limit if abs(own - limit) <= 1 else round((own + limit) / 2)
 
 
 @dataclass(slots=True)
@@ -97,35 +96,66 @@ class Concession:
         return self.last
 
 
-def negotiate(
-    call: Call, client: AgentId, wanted: Offer, limit: Offer, *, server: Bidder = halfway, bidder: Bidder = halfway
-) -> Agreement | None:
-    """Bid in turn until one side's bid is within the other's limit; ends after `call.rounds` bids each.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a client says to a call."""
 
-    Args:
-        call: the server's side.
-        client: the other side.
-        wanted: the client's first bid: what suits it best.
-        limit: the worst the client takes.
-        server: writes the server's bids.
-        bidder: writes the client's bids.
+    kind: Literal["accept", "offer", "refuse"]
+    offer: Offer | None = None  #: with `offer`
+    reason: str = ""  #: for people
+    degraded: bool = False  #: with `refuse`: it would rather have its last update counted again
 
-    Returns:
-        The first bid that the other side takes, or None: they part.
-    """
-    ours = Concession(last=call.wanted, limit=call.limit, takes=server_takes, bidder=server)
-    theirs = Concession(last=wanted, limit=limit, takes=client_takes, bidder=bidder)
-    bids = [ours.last]
-    if client_takes(ours.last, limit):
-        return Agreement(client=client, offer=ours.last, bids=tuple(bids))
-    bids.append(theirs.last)
-    for _ in range(call.rounds):
-        if server_takes(bids[-1], call.limit):
-            return Agreement(client=client, offer=bids[-1], bids=tuple(bids))
-        bids.append(ours.next(bids[-1]))
-        if client_takes(bids[-1], limit):
-            return Agreement(client=client, offer=bids[-1], bids=tuple(bids))
-        bids.append(theirs.next(bids[-1]))
-    if server_takes(bids[-1], call.limit):
-        return Agreement(client=client, offer=bids[-1], bids=tuple(bids))
-    return None
+
+@dataclass(slots=True)
+class Talk:
+    """The server's end of one negotiation."""
+
+    client: AgentId
+    side: Concession  #: the server's; its `last` is what is called next
+    calls: int  #: R: most calls
+    bids: list[Offer] = field(default_factory=list[Offer])  #: in the order they were made, the server's first
+    theirs: Offer | None = None  #: the client's standing offer
+    agreed: Offer | None = None
+    called: int = 0
+    over: bool = False
+    reason: str = ""  #: of a refusal, or why there was no agreement; of the client's last offer otherwise
+    degraded: bool = False
+
+    def call(self) -> Offer:
+        """The server's bid for this call."""
+        self.called += 1
+        self.bids.append(self.side.last)
+        return self.side.last
+
+    def hear(self, answer: Answer) -> None:
+        """Take an answer to the last call.
+
+        An offer is taken at once where it meets what the server would bid next. Otherwise the server presses on while calls
+        are left, unless the client repeats itself: then its offer is all there is to have.
+        """
+        self.reason, self.degraded = answer.reason, answer.degraded
+        if answer.kind == "accept":
+            self._agree(self.side.last)
+        elif answer.kind == "refuse" or answer.offer is None:
+            self.over = True
+        else:
+            self._weigh(answer.offer)
+
+    def _weigh(self, offer: Offer) -> None:
+        self.bids.append(offer)
+        repeated = self.theirs is not None and server_takes(self.theirs, offer)
+        if self.theirs is None or server_takes(offer, self.theirs):
+            # an offer that takes something back does not count: the one before it stands
+            self.theirs = offer
+        last = repeated or self.called >= self.calls
+        if server_takes(self.theirs, self.side.limit if last else self.side.next(self.theirs)):
+            self._agree(self.theirs)
+        elif last:
+            self.over, self.reason = True, f"no agreement: {', '.join(worse(self.theirs, self.side.limit))}"
+
+    def _agree(self, offer: Offer) -> None:
+        self.agreed, self.over = offer, True
+
+    def lost(self) -> None:
+        """Note that the client did not answer in time."""
+        self.over, self.reason = True, "it left or did not answer the call"
