@@ -8,6 +8,8 @@ import pytest
 NEED_FL = [
     "chaos/test_fl_kills.py",
     "contract/test_fl_grids.py",
+    "integration/test_fl_compression.py",
+    "integration/test_fl_events.py",
     "integration/test_fl_project.py",
     "integration/test_fl_training.py",
 ]

@@ -8,11 +8,12 @@ Every node's outcome is a saved step of that name. Steps record what was done; w
 checkpoint and in the sites' ledgers. Agent-0 does not run these nodes: `foa.fl.training` does.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import msgspec
 
+from foa.fl.outcomes import outcomes
 from foa.fl.rounds import NODES, RoundRow
 from foa.job import Done, Steps
 from foa.ports import Clock, Journal
@@ -28,23 +29,6 @@ _NO_LIMIT = Budget(usd=1e12, tokens=10**12, calls=10**12, seconds=1e12)
 def job_of(run: str) -> JobId:
     """The job id of a run."""
     return JobId(check_id(f"fl-{run}"[:64], what="job"))
-
-
-def outcomes(row: RoundRow) -> Mapping[str, object]:
-    """What each node of a round gave, by the node's name."""
-    kinds = {
-        kind: [client.client for client in row.clients if client.kind == kind] for kind in ("trained", "lost", "refused")
-    }
-    return {
-        "profile": {"asked": [client.client for client in row.clients]},
-        "select": {"plan": row.plan, "verdict": row.verdict, "faults": row.faults, "model": row.model},
-        "negotiate": {client.client: client.told or client.reason for client in row.clients if client.told or client.reason},
-        "train": kinds,
-        "screen": {client.client: client.reason for client in row.clients if client.kind == "screened"},
-        "aggregate": {"rule": row.plan.aggregation, "taken": row.taken, "loss": row.loss, "drift": row.drift},
-        "evaluate": {"accuracy": row.accuracy, "worst10": row.worst10, "clients": dict(row.accuracies)},
-        "credit": {client.client: {"credit": client.credit, "usd": client.usd} for client in row.clients},
-    }
 
 
 def graph(rounds: Sequence[int]) -> PlanView:

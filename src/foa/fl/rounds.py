@@ -1,8 +1,10 @@
 """What one round of a run was: the row that live output, report, journal and later decisions all read."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from foa.fl.market import Offer
 from foa.fl.plans import RoundPlan
 from foa.fl.terms import Told
 from foa.fl.view import RoundRecord
@@ -21,19 +23,38 @@ class NodeEvent:
     value: object = None  #: what it gave: plain data; None at the beginning
 
 
+#: Gets every event of a run, in order, from the Strategy's thread. It may raise `JobCancelled` to stop the run.
+OnNode = Callable[[NodeEvent], None]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientRow:
-    """One chosen client in one round."""
+    """One chosen client in one round, or one that could not be chosen."""
 
     client: str
     kind: str  #: trained · refused · lost · screened
     reason: str = ""  #: why not, or why on other terms
+    node: str = "train"  #: where that came about: profile (it was never a candidate) · negotiate · train
     seconds: float = 0.0
     samples: int = 0
     told: Told | None = None
     usd: float = 0.0  #: paid
     credit: float | None = None  #: its share of what the round gained
+    agreed: Offer | None = None  #: the terms of its agreement
+    findings: tuple[str, ...] = ()  #: what the audit found: claims that do not hold, terms that were not kept
+    penalty_usd: float = 0.0  #: for them; kept back from its pay, from later rounds too
+    age: int = 0  #: above 0: its update of so many rounds ago was counted again, decayed
     bytes: int = 0  #: of its reply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TalkRow:
+    """One negotiation."""
+
+    client: str
+    bids: tuple[Offer, ...]  #: in turn, the server's first
+    agreed: Offer | None
+    reason: str = ""  #: why it ended without an agreement, or why the client asked for other terms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,10 +78,13 @@ class RoundRow:
     accuracy: float | None = None  #: mean over clients, each counting alike
     worst10: float | None = None  #: mean over the worst-served tenth of clients, one at least
     accuracies: tuple[tuple[str, float], ...] = ()  #: by client
+    present: int = 0  #: sites that were there when it began
+    talks: tuple[TalkRow, ...] = ()  #: negotiations
 
     def record(self) -> RoundRecord:
         """The round as later decisions see it."""
-        kinds = [client.kind for client in self.clients]
+        # who was no candidate says nothing about those who were chosen
+        kinds = [client.kind for client in self.clients if client.node != "profile"]
         return RoundRecord(
             round=self.round,
             selector=self.plan.selector,

@@ -20,7 +20,7 @@ from foa.fl.flower import pack_arrays, unpack_arrays
 from foa.fl.grids.agentic import AgenticGrid
 from foa.fl.grids.in_process import InProcessGrid
 from foa.fl.grids.mqtt import MqttGrid
-from foa.fl.rounds import RoundRow
+from foa.fl.rounds import OnNode, RoundRow
 from foa.fl.server import ServerAgent
 from foa.fl.sift import Validate
 from foa.fl.stages.cohort import AgenticSettings, Profiles
@@ -55,6 +55,7 @@ async def train(
     profiles: Profiles,
     *,
     on_round: Callable[[RoundRow], None] | None = None,
+    on_node: OnNode | None = None,
 ) -> Trained:
     """Train to the end.
 
@@ -64,11 +65,12 @@ async def train(
         agent: decides every round.
         profiles: who is there.
         on_round: hears of each round when it is over, on the event loop's thread.
+        on_node: hears when a node of a round begins and ends, in order, from the thread of the Strategy.
 
     Raises:
         BadInput: the checkpoint is not of this run or damaged, or the strategy waits for more nodes than may be chosen.
         StoreFailed: it cannot be read or written.
-        JobCancelled: somebody cancelled the grid.
+        JobCancelled: somebody cancelled the grid, or `on_node` raised it.
     """
     loop = asyncio.get_running_loop()
     _check_strategy(run.strategy, agent)
@@ -92,7 +94,15 @@ async def train(
             loop.call_soon_threadsafe(on_round, row)
 
     agentic = AgenticGrid(
-        grid, agent, run.settings, loop=loop, profiles=profiles, state=state, validate=run.validate, on_round=save_and_tell
+        grid,
+        agent,
+        run.settings,
+        loop=loop,
+        profiles=profiles,
+        state=state,
+        validate=run.validate,
+        on_round=save_and_tell,
+        on_node=on_node,
     )
     going = asyncio.to_thread(_start, run, agentic, arrays, done)
     try:

@@ -3,10 +3,11 @@
 The Strategy inside sees a Grid on which only the chosen nodes exist while it configures training, and everybody while it
 configures evaluation; so any Flower Strategy works unchanged, with `fraction_train=1.0`.
 
-    configure_train    ─► get_node_ids       PROFILE, SELECT (the server agent decides once a round)
-    send_and_receive   ─► asks go out, answers come back, SCREEN, robust rule, CREDIT
+    configure_train    ─► get_node_ids       PROFILE, SELECT, NEGOTIATE (once a round)
+    send_and_receive   ─► TRAIN: asks go out, answers come back; SCREEN, AGGREGATE
     configure_evaluate ─► get_node_ids       everybody
-    evaluate_fn        ─► close_round        the round is recorded; `foa.fl.training` calls it
+    send_and_receive   ─► EVALUATE
+    evaluate_fn        ─► close_round        CREDIT; the round is recorded; `foa.fl.training` calls it
 
 What happens in each stage is in `foa.fl.stages`; here is only when.
 """
@@ -23,15 +24,18 @@ from flwr.supercore.run import Run
 from foa.fl.block import FlBlock
 from foa.fl.checkpoint import State
 from foa.fl.contents import size_of
-from foa.fl.rounds import RoundRow
+from foa.fl.outcomes import profiled
+from foa.fl.rounds import OnNode, RoundRow
 from foa.fl.server import ServerAgent
 from foa.fl.sift import Validate
 from foa.fl.stages.ask import asks
 from foa.fl.stages.choose import choose, known
 from foa.fl.stages.cohort import AgenticSettings, Cohort, Profiles
+from foa.fl.stages.events import Events
 from foa.fl.stages.learn import learn
 from foa.fl.stages.measure import accuracies, measured_row, measured_state
-from foa.fl.stages.receive import Received, receive
+from foa.fl.stages.receive import receive
+from foa.fl.stages.record import begun_row, trained_row
 
 
 class AgenticGrid(Grid):
@@ -48,6 +52,7 @@ class AgenticGrid(Grid):
         state: State | None = None,
         validate: Validate | None = None,
         on_round: Callable[[State, RoundRow, ArrayRecord], None] | None = None,
+        on_node: OnNode | None = None,
     ) -> None:
         """Make it.
 
@@ -60,6 +65,7 @@ class AgenticGrid(Grid):
             state: of a run that is taken up again.
             validate: loss on the server's data; without it there is no roll-back and no credit.
             on_round: hears of every round when it is over, with the model, from the Strategy's thread.
+            on_node: hears when a node of a round begins and ends, from the same thread; may raise `JobCancelled`.
         """
         self._inner = inner
         self._agent = agent
@@ -69,6 +75,7 @@ class AgenticGrid(Grid):
         self.state = state or State()
         self._validate = validate
         self._on_round = on_round
+        self._events = Events(on_node)
         self._cohort: Cohort | None = None
         self._training = True
         self._row: RoundRow | None = None
@@ -105,7 +112,7 @@ class AgenticGrid(Grid):
         if not self._training:
             return sorted(profiles)
         if profiles and not self._stands(profiles):
-            self._cohort = self._choose(profiles)
+            self._begin(profiles)
         return [] if self._cohort is None else [node for node in self._cohort.nodes if node in profiles]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
@@ -115,8 +122,8 @@ class AgenticGrid(Grid):
             self._training = False
             return self._train(going, self._cohort, timeout)
         replies = list(self._inner.send_and_receive(going, timeout=timeout))
-        if not self._training:
-            self._measure(replies)
+        if not self._training and self._row is not None:
+            self._row = self._measure(self._row, replies)
         return replies
 
     # ── when each stage is due ─────────────────────────────────────────────────────────────────────────────────────────
@@ -125,13 +132,24 @@ class AgenticGrid(Grid):
         present = {block.id for block in profiles.values()}
         return self._cohort is not None and present.issuperset(self._cohort.choice.clients)
 
-    def _choose(self, profiles: Mapping[int, FlBlock]) -> Cohort:
+    def _begin(self, profiles: Mapping[int, FlBlock]) -> None:
+        """PROFILE, SELECT."""
+        self._events.enter(self.state.memory.round + 1)
+        self._events.began("profile")
         self.state = known(self.state, profiles)
+        self._events.ended("profile", profiled(len(profiles), ()))
+        self._events.began("select")
         deciding = choose(self._agent, self.state, profiles, self._settings)
-        return asyncio.run_coroutine_threadsafe(deciding, self._loop).result()
+        cohort = asyncio.run_coroutine_threadsafe(deciding, self._loop).result()
+        self._cohort, self._row = cohort, begun_row(cohort)
+        self._events.ended("select", self._row)
+        self._events.began("negotiate")
+        self._events.ended("negotiate", self._row)
 
     def _train(self, messages: Sequence[Message], cohort: Cohort, timeout: float | None) -> Sequence[Message]:
+        """TRAIN, SCREEN, AGGREGATE."""
         deadline = cohort.choice.plan.deadline_seconds
+        self._events.began("train")
         asked = asks(messages, cohort, self._settings)
         began = time.monotonic()
         replies = list(self._inner.send_and_receive(asked, timeout=deadline if timeout is None else min(timeout, deadline)))
@@ -140,39 +158,28 @@ class AgenticGrid(Grid):
             messages, asked, replies, cohort, self._settings, losses=self.state.losses, validate=self._validate
         )
         self.state = learn(self.state, received, cohort, self._settings, seconds=seconds)
-        self._row = replace(_row(cohort, received, seconds), bytes_out=sum(map(size_of, asked)))
+        self._row = trained_row(cohort, received, seconds=seconds, bytes_out=sum(map(size_of, asked)))
+        for node in ("train", "screen", "aggregate"):
+            self._events.ended(node, self._row)
+        self._events.began("evaluate")
         return received.messages
 
-    def _measure(self, replies: Sequence[Message]) -> None:
+    def _measure(self, row: RoundRow, replies: Sequence[Message]) -> RoundRow:
+        """EVALUATE."""
         found = accuracies(replies, self._profiles(), self._settings)
-        if self._row is not None and found:
-            self._row = measured_row(self._row, found)
-            self.state = measured_state(self.state, found)
+        if not found:
+            return row
+        self.state = measured_state(self.state, found)
+        return measured_row(row, found)
 
     def close_round(self, model: ArrayRecord) -> None:
         """End a round with the model that the strategy kept: record it, tell it, and choose anew from here on."""
-        row, self._row, self._cohort, self._training = self._row, None, None, True
-        if row is None:
+        row, training = self._row, self._training
+        self._row, self._cohort, self._training = None, None, True
+        if row is None or training:
             return
+        for node in ("evaluate", "credit"):
+            self._events.ended(node, row)
         self.state = replace(self.state, rows=(*self.state.rows, row))
         if self._on_round is not None:
             self._on_round(self.state, row, model)
-
-
-def _row(cohort: Cohort, received: Received, seconds: float) -> RoundRow:
-    choice, sifted = cohort.choice, received.sifted
-    return RoundRow(
-        round=cohort.round,
-        plan=choice.plan,
-        verdict=choice.entry.verdict,
-        faults=choice.entry.faults,
-        model=choice.entry.model,
-        decision_seconds=choice.entry.seconds,
-        tokens=choice.entry.spend.tokens,
-        clients=received.rows,
-        seconds=seconds,
-        loss=sifted.loss,
-        taken=sifted.taken,
-        drift=sifted.drift,
-        bytes_in=sum(client.bytes for client in received.rows),
-    )
