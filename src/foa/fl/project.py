@@ -18,7 +18,8 @@ import msgspec
 from foa.errors import BadInput
 from foa.fl.guardian import Limits, Terms
 from foa.fl.plans import Bounds
-from foa.values.ids import WireId
+from foa.values.ids import WireId, check_id
+from foa.values.task import Label
 
 MAX_FILE_BYTES = 200_000
 FILE = "FL.toml"
@@ -42,6 +43,8 @@ class SiteSpec:
     bytes_a_second: Annotated[float, msgspec.Meta(ge=0, le=1e9)] | None = None  #: of its line to the server
     group: Annotated[str, msgspec.Meta(max_length=64)] = ""  #: e.g. its region; `bounds.groups` names those that matter
     epsilon: Annotated[float, msgspec.Meta(gt=0, le=1000)] | None = None  #: its own budget; None: the project's
+    policies: Annotated[tuple[Label, ...], msgspec.Meta(max_length=32)] = ()  #: p of its card: labels it is cleared for
+    key: Annotated[str, msgspec.Meta(max_length=64)] = ""  #: public key of its card; empty: whoever announces it first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +59,14 @@ class Privacy:
 class Project:
     """What FL.toml says."""
 
+    name: Annotated[str, msgspec.Meta(max_length=64)] = ""  #: its id on the fabric; empty: the folder's name
+    description: Annotated[str, msgspec.Meta(max_length=1_000)] = ""  #: what the model does, for those who look for it
     app: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_]+\.py$")] = "app.py"
     rounds: _Positive = 10
     clients: _Positive = 10  #: for apps that make any number of sites
     k: _Positive = 4
     purpose: Annotated[str, msgspec.Meta(max_length=200)] = "*"
+    policies: Annotated[tuple[Label, ...], msgspec.Meta(max_length=32)] = ()  #: labels that every site has to be cleared for
     policy: Annotated[str, msgspec.Meta(max_length=1_000)] = ""  #: the owner's wishes for the server agent, in plain words
     terms: Terms = Terms(epochs=1, steps=100, width=1.0, batch=16, noise_multiplier=0.0, clip=1.0)
     #: field of the terms → key by which the app reads it
@@ -94,6 +100,18 @@ def read_project(folder: Path) -> Project:
         return msgspec.convert(content, type=Project)
     except msgspec.ValidationError as error:
         raise BadInput(f"{path}: {error}") from error
+
+
+def project_id(folder: Path, project: Project) -> str:
+    """What a project is called on the fabric: its name, or its folder's.
+
+    Raises:
+        BadInput: that may not stand in a topic.
+    """
+    try:
+        return check_id(project.name or folder.resolve().name, what="project")
+    except ValueError as error:
+        raise BadInput(f"{folder}: {error}; give it a `name` in {FILE}") from error
 
 
 class App:
