@@ -185,7 +185,7 @@ class Router:
         sim = self.registry.learned.convince(agents, sim, vector, now=self._clock.now())
         missed = gaps(need, facts.offers, unstated=rules.unstated)
         f = resource_factor(missed, facts.load, rules)
-        g = spec_factor(demand, facts.specs)
+        g = np.ones_like(f) if demand is None else spec_factor(demand, self.registry.roster.specs(agents))
         alpha = sim * f * g
         trust = self._trust(agents, kind, rng)
         return _Rated(agents=agents, sim=sim, f=f, g=g, trust=trust, alpha=alpha, score=alpha * trust, gaps=missed)

@@ -58,7 +58,7 @@ class Registry:
         self.index = index
         self.embedder = embedder
         self.limits = limits or RegistryLimits()
-        self.roster = Roster(embedder.dimension)
+        self.roster = Roster(embedder.dimension, rows=shelf.rows if shelf else None)
         self.learned = learned or Learned()
         self._clock = clock
         self._shelf = shelf or Shelf()

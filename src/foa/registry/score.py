@@ -95,15 +95,13 @@ def resource_factor(missed: Matrix, load: Vector, rules: ScoreRules) -> Vector:
     return np.exp(-rules.beta * np.sqrt(squares)).astype(np.float32)
 
 
-def spec_factor(demand: Vector | None, specs: Matrix) -> Vector:
-    """Give g = (1 + cos)/2, 1 where the task demands nothing. Shape (n,), float32, 0 to 1.
+def spec_factor(demand: Vector, specs: Matrix) -> Vector:
+    """Give g = (1 + cos)/2. Shape (n,), float32, 0 to 1.
 
     Args:
-        demand: e_s, shape (d,), unit length; None: no demand.
+        demand: e_s, shape (d,), unit length.
         specs: e_a, shape (n, d), unit rows; a row of zeros (a Spec nobody here can read) gives 0.5.
     """
-    if demand is None:
-        return np.ones(len(specs), np.float32)
     return np.clip((1 + specs @ demand) / 2, 0, 1).astype(np.float32)
 
 

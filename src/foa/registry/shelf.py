@@ -1,4 +1,4 @@
-"""Where the cards themselves lie, as they came: in memory, or in a file where a million would not fit.
+"""Where the cards themselves lie, as they came, and the roster's rows: in memory, or in files where a million would not fit.
 
 The shelf is a cache of what the broker retains: it is written fast rather than safely.
 """
@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 
 from foa.errors import StoreFailed
+from foa.registry.rows import FileRows, Rows
 from foa.values.ids import AgentId
 
 
@@ -15,6 +16,7 @@ class Shelf:
 
     def __init__(self) -> None:
         self._cards: dict[AgentId, bytes] = {}
+        self.rows = Rows()
 
     def put(self, agent: AgentId, card: bytes) -> None:
         """Keep or replace."""
@@ -33,7 +35,7 @@ class Shelf:
 
 
 class FileShelf(Shelf):
-    """Cards by agent, in one SQLite file that is emptied at the start.
+    """Cards by agent, in one SQLite file, and the roster's rows beside it; both are emptied at the start.
 
     Raises (every method): StoreFailed.
     """
@@ -50,6 +52,7 @@ class FileShelf(Shelf):
             )
         except (OSError, sqlite3.Error) as error:
             raise StoreFailed(f"no shelf for cards at {path}: {error}") from error
+        self.rows = FileRows(path.with_suffix(".rows"))
 
     def put(self, agent: AgentId, card: bytes) -> None:
         """Keep or replace."""
@@ -65,8 +68,9 @@ class FileShelf(Shelf):
         self._run("DELETE FROM card WHERE agent = ?", agent)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the files."""
         self._db.close()
+        self.rows.close()
 
     def _run(self, statement: str, *values: object) -> sqlite3.Cursor:
         try:

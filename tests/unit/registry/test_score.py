@@ -71,7 +71,6 @@ def test_specs_that_agree_count_one_and_opposites_nothing():
     demand = np.array([1, 0], np.float32)
     specs = np.array([[1, 0], [0, 1], [-1, 0], [0, 0]], np.float32)
     assert spec_factor(demand, specs) == pytest.approx([1, 0.5, 0, 0.5])
-    assert spec_factor(None, specs) == pytest.approx([1, 1, 1, 1])
 
 
 def test_a_negative_cosine_counts_nothing():
