@@ -1,17 +1,14 @@
-"""The kernel's promises counted: hostile replies, random markets, poisoned rounds, words for a decision."""
+"""The kernel's promises counted: hostile replies, random markets."""
 
 import asyncio
-import json
 import random
 import string
-from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from benchmarks._fl_digits import measure, mnist, shared, start, train
-from benchmarks._fl_selection import Still
-from foa.fl.aggregate import Update, clipped_mean, fedavg, fltrust, median, multikrum, trimmed_mean
+from benchmarks._fl_outing import VirtualClock
 from foa.fl.auction import Bid, auction
 from foa.fl.guard import GuardEntry, GuardLimits
 from foa.fl.guardian import Condition, Guardian, Limits, Refuse, Terms, TrainAsk
@@ -20,8 +17,7 @@ from foa.fl.ledger import PrivacyLedger
 from foa.fl.memory import Memory, Outcome
 from foa.fl.plans import Bounds
 from foa.fl.privacy import NoisyTraining, plan_budget
-from foa.fl.server import INSTRUCTIONS, ServerAgent
-from foa.fl.sift import sift
+from foa.fl.server import ServerAgent
 from foa.ports import ModelReply, ModelRequest
 from foa.values.ids import AgentId
 
@@ -31,8 +27,9 @@ class Hostile:
 
     name, drives_tools = "hostile", False
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, strings_only: bool = False) -> None:
         self.random = random.Random(seed)
+        self.strings_only = strings_only
         self.replies = 0
 
     def _anything(self) -> Any:
@@ -54,6 +51,8 @@ class Hostile:
     async def ask(self, request: ModelRequest) -> ModelReply:
         """Something."""
         self.replies += 1
+        if self.strings_only:
+            return ModelReply(text="".join(self.random.choices(string.printable, k=60)), value=None)
         value: Any = {}
         for key, rule in (request.schema or {})["properties"].items():
             plausible = self.random.random() < 0.7
@@ -72,33 +71,58 @@ class Hostile:
 
 
 def guard(replies: int) -> dict[str, object]:
-    """Ask hostile models until so many replies came; count everything that got past the kernel."""
+    """Ask hostile models until so many replies came; count everything that got past the kernel.
+
+    A tenth of the replies comes from a model that writes random strings and nothing else.
+    """
     return asyncio.run(_guard(replies))
 
 
 async def _guard(replies: int) -> dict[str, object]:
-    model, log, violations = Hostile(1), list[GuardEntry](), 0
+    log = list[GuardEntry]()
+    model, babbling = Hostile(1), Hostile(2, strings_only=True)
+    violations = await _lead(model, log, until=replies * 45 // 100)
+    violations += await _lead(babbling, log, until=replies // 20)
+    keeper, other = (Guard(asked, VirtualClock(), limits=_PATIENT, log=log.append) for asked in (model, babbling))
+    while model.replies < replies * 9 // 10:
+        violations += await _one_budget(model, keeper)
+    while babbling.replies < replies // 10:
+        violations += await _one_budget(babbling, other)
+    verdicts = [entry.verdict for entry in log]
+    counted = {verdict: verdicts.count(verdict) for verdict in ("accepted", "limited", "fallback")}
+    return {
+        "replies": model.replies + babbling.replies,
+        "of_random_strings": babbling.replies,
+        "violations": violations,
+        "decisions": len(log),
+        **counted,
+    }
+
+
+_PATIENT = GuardLimits(failures=10**9)
+
+
+async def _lead(model: Hostile, log: list[GuardEntry], *, until: int) -> int:
+    """Rounds led by a hostile model until it gave so many replies; what got past the bounds of the run."""
     bounds = Bounds(k_min=2, k_max=8, deadline_min_seconds=5, deadline_max_seconds=100, noise_min=0.5, noise_max=4)
-    patient = GuardLimits(failures=10**9)
-    agent = ServerAgent(model, Still(), bounds=bounds, k=5, rounds=40, limits=patient, log=log.append)
-    everybody, memory, previous, runs = [AgentId(f"client-{i}") for i in range(12)], Memory(), None, 0
-    while model.replies < replies // 2:
+    bounds = replace(bounds, groups=("north", "south"))
+    agent = ServerAgent(model, VirtualClock(), bounds=bounds, k=5, rounds=40, limits=_PATIENT, log=log.append)
+    everybody, memory, previous, found = [AgentId(f"client-{i}") for i in range(12)], Memory(), None, 0
+    for i, client in enumerate(everybody):
+        memory = memory.know(client, samples=9, group=("north", "south", "client-99")[i % 3])
+    while model.replies < until:
         there = everybody[: model.random.randint(3, 12)]
         choice = await agent.choose(memory, there, previous=previous)
         plan, alive = choice.plan, bounds.alive(len(there))
-        violations += not alive.k_min <= plan.k <= alive.k_max
-        violations += not {*choice.clients} <= {*there} or not 1 <= len({*choice.clients}) <= plan.k
-        violations += not (5 <= plan.deadline_seconds <= 100 and 0.5 <= plan.noise_floor <= 4)
-        previous, runs = plan, runs + 1
+        found += not alive.k_min <= plan.k <= alive.k_max
+        found += not {*choice.clients} <= {*there} or not alive.k_min <= len({*choice.clients}) <= plan.k
+        found += not (5 <= plan.deadline_seconds <= 100 and 0.5 <= plan.noise_floor <= 4)
+        found += plan.share not in bounds.shares or plan.avoid not in ("", *bounds.groups)
+        found += any(memory.devices[client].group == plan.avoid for client in choice.clients)
+        previous = plan
         outcomes = [Outcome(client=client, kind="trained", loss=1.0, seconds=9.0) for client in choice.clients]
         memory = memory.after(outcomes, present=there, k=plan.k)
-    keeper = Guard(model, Still(), limits=patient, log=log.append)
-    while model.replies < replies:
-        violations += await _one_budget(model, keeper)
-        runs += 1
-    verdicts = [entry.verdict for entry in log]
-    counted = {verdict: verdicts.count(verdict) for verdict in ("accepted", "limited", "fallback")}
-    return {"replies": model.replies, "violations": violations, "decisions": len(log), **counted}
+    return found
 
 
 async def _one_budget(model: Hostile, keeper: Guard) -> int:
@@ -142,112 +166,3 @@ def auctions(markets: int) -> dict[str, object]:
                 profitable += paid is not None and paid - honest.usd > earned + 1e-9
                 tried += 1
     return {"markets": markets, "profitable_lies": profitable, "lies": tried, "overspent": overspent}
-
-
-CLIENTS, ROUNDS = 20, 15
-ATTACKS = ("weights × −20", "step × −5")
-
-
-def robust(seeds: int, *, shares: Sequence[float]) -> dict[str, object]:
-    """A row for each rule: accuracy without poison, and with each share of poisoned clients under the worse of two attacks.
-
-    All clients train in every round.
-    """
-    rows: dict[str, object] = {}
-    for rule in ("fedavg", "clipped", "median", "trimmed-mean", "multikrum", "fltrust", "screen+fedavg", "screen+multikrum"):
-        row: dict[str, object] = {"clean": _mean(rule, 0.0, ATTACKS[0], seeds)}
-        for share in shares:
-            by_attack = {attack: _mean(rule, share, attack, seeds) for attack in ATTACKS}
-            row[f"poisoned_{share:.0%}".rstrip("%")] = min(by_attack.values())
-            row[f"poisoned_{share:.0%}".rstrip("%") + "_by_attack"] = by_attack
-        rows[rule] = row
-    return rows
-
-
-def _mean(rule: str, share: float, attack: str, seeds: int) -> float:
-    return round(float(np.mean([_poisoned(rule, share, attack, seed) for seed in range(seeds)])), 4)
-
-
-def _poisoned(rule: str, share: float, attack: str, seed: int) -> float:
-    x, y = mnist()
-    parts, test = shared(CLIENTS, 0.5, seed)
-    clean, test = test[:100], test[100:]  # the server's own records, for FLTrust alone
-    bad, weights = round(share * CLIENTS), start(seed)
-    for number in range(ROUNDS):
-        updates = list[Update]()
-        for i, part in enumerate(parts):
-            local = train(weights, x[part], y[part], epochs=2, seed=seed * 10_000 + number * 100 + i)
-            if i < bad:
-                local = {
-                    name: -20 * array if attack == ATTACKS[0] else weights[name] - 5 * (array - weights[name])
-                    for name, array in local.items()
-                }
-            updates.append(Update(client=AgentId(f"c{i:02}"), arrays=local, samples=len(part)))
-        if rule == "fltrust":
-            own = train(weights, x[clean], y[clean], epochs=2, seed=number)
-            weights = fltrust(weights, updates, trusted=own)
-        elif rule.startswith("screen+"):
-            named = rule.removeprefix("screen+")
-            weights = sift(weights, updates, rule=named, validate=None, losses=()).model  # type: ignore[assignment]
-        else:
-            rules = {
-                "fedavg": fedavg,
-                "clipped": clipped_mean,
-                "median": median,
-                "trimmed-mean": lambda base, rows: trimmed_mean(base, rows, share=0.45),
-                "multikrum": multikrum,
-            }
-            weights = rules[rule](weights, updates)  # type: ignore[assignment]
-    return measure(weights, x[test], y[test])[1]
-
-
-class Listening:
-    """Takes down what a model would be sent, and answers nothing usable."""
-
-    name, drives_tools = "listening", False
-
-    def __init__(self) -> None:
-        self.heard: list[str] = []
-
-    async def ask(self, request: ModelRequest) -> ModelReply:
-        """Nothing."""
-        self.heard.append(request.instructions + request.prompt)
-        return ModelReply(text="", value=None)
-
-    async def aclose(self) -> None:
-        """Nothing to let go of."""
-
-
-async def tokens() -> dict[str, object]:
-    """Characters of one decision's question over 5 and over 50 clients; a model's tokens grow with them.
-
-    The baseline describes every client in one line, as a prompt without aggregates would.
-    """
-    sizes, raw = dict[int, int](), dict[int, int]()
-    for count in (5, 50):
-        rng, memory = np.random.default_rng(count), Memory()
-        everybody = [AgentId(f"client-{i:02}") for i in range(count)]
-        for number in range(8):
-            outcomes = [
-                Outcome(client=client, kind="trained", loss=float(rng.uniform(0.1, 2)), seconds=float(rng.uniform(1, 60)))
-                for client in everybody[:: number + 1]
-            ]
-            memory = memory.after(outcomes, present=everybody, k=4)
-        listening = Listening()
-        agent = ServerAgent(listening, Still(), bounds=Bounds(k_max=5), k=4, rounds=20)
-        await agent.choose(memory, everybody)
-        sizes[count] = len(listening.heard[0])
-        described = "\n".join(json.dumps({"id": client, **_facts(memory, client)}) for client in everybody)
-        raw[count] = len(INSTRUCTIONS) + len(described)
-    return {
-        "ratio_5_to_50": round(sizes[50] / sizes[5], 3),
-        "counted_in": "characters of instructions and prompt",
-        "at_5": sizes[5],
-        "at_50": sizes[50],
-        "ratio_with_every_client_described": round(raw[50] / raw[5], 2),
-    }
-
-
-def _facts(memory: Memory, client: AgentId) -> dict[str, object]:
-    seen = memory.candidate(client)
-    return {"samples": seen.samples, "seconds": round(seen.seconds, 1), "loss": seen.loss, "rounds": seen.rounds}
