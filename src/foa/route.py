@@ -241,6 +241,8 @@ class Router:
         bits = self.registry.roster.bloom(agent)
         if lacking := [skill for skill in skills if not has_skills(bits, [skill])]:
             return f"skills: does not have {', '.join(lacking)}"
+        if asked.kind and (via := self.registry.origin(agent)):
+            return f"elsewhere: it is at another broker, {via} told of it; give the work to an orchestrator there"
         if asked.kind and asked.kind not in entry.kinds:
             return f"requests: does not answer {asked.kind!r}"
         return ""

@@ -1,4 +1,4 @@
-"""This machine's signing key for cards: made once, readable by its owner only."""
+"""This machine's signing keys, one for cards and one for gossip: made once, readable by their owner only."""
 
 import os
 from pathlib import Path
@@ -7,17 +7,18 @@ from foa.errors import StoreFailed
 from foa.registry.keys import SigningKey, load_key, new_key, save_key
 
 FILE_NAME = "agent-key.pem"
+ORCHESTRATOR_FILE_NAME = "orchestrator-key.pem"
 
 
-def host_key(state_dir: Path) -> SigningKey:
-    """Give the key in the state folder; made there if it is missing.
+def host_key(state_dir: Path, name: str = FILE_NAME) -> SigningKey:
+    """Give a key of the state folder; made there if it is missing.
 
     Two processes that make it at once end up with one: the file is created exclusively and the loser reads the winner's.
 
     Raises:
         StoreFailed: the folder cannot be written, or the file is not a key.
     """
-    path = state_dir / FILE_NAME
+    path = state_dir / name
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
         if not path.exists():
@@ -25,6 +26,15 @@ def host_key(state_dir: Path) -> SigningKey:
         return load_key(path.read_bytes())
     except (OSError, ValueError) as error:
         raise StoreFailed(f"the signing key {path} cannot be used: {error}; move it away to get a new one") from error
+
+
+def orchestrator_key(state_dir: Path) -> SigningKey:
+    """Give the key with which the orchestrators of this machine sign what they tell others; made if it is missing.
+
+    Raises:
+        StoreFailed: the folder cannot be written, or the file is not a key.
+    """
+    return host_key(state_dir, ORCHESTRATOR_FILE_NAME)
 
 
 def _create(path: Path, pem: bytes) -> None:

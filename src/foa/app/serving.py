@@ -15,6 +15,7 @@ from foa.app.broker_process import broker_process
 from foa.app.clock import SystemClock
 from foa.app.fabric import Fabric, open_fabric
 from foa.app.federation import run_agents
+from foa.app.gossip import run_gossip
 from foa.app.models import check_endpoint, open_embedder, open_model
 from foa.app.places import broker_folder, journal_file
 from foa.app.settings import Settings
@@ -106,6 +107,8 @@ async def _serve(
                 index=EdgeIndex(embedder.dimension),
             )
         )
+        me = OrchestratorId(orchestrator)
+        await enter(run_gossip(settings, zero.registry, transport, me=me, clock=clock))
     agents = await enter(build_agents(sources, model=model, embedder=embedder, clock=clock, settings=settings, over=over))
     await enter(run_agents(settings, fabric, agents, embedder=embedder, stores=stores, clock=clock))
     return Serving(url=settings.broker_url, agents=tuple(agents), zero=zero)

@@ -9,7 +9,8 @@ under the same names in the table `[settings]`. A file in the working directory 
 """
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -22,12 +23,14 @@ from foa.app.nearest import nearest
 from foa.app.toml_file import TomlFile
 from foa.errors import BadInput
 from foa.values.budget import Amount, Budget, Count
-from foa.values.ids import ID_PATTERN
+from foa.values.ids import ID_PATTERN, check_id
 from foa.values.parameters import Parameters
 
 Text = Annotated[str, msgspec.Meta(max_length=2_000)]
 Secret = Annotated[str, msgspec.Meta(max_length=4_000, description="secret")]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
+#: RFC 8037, `x`: 32 bytes as base64url without padding.
+_PUBLIC_KEY = re.compile(r"[A-Za-z0-9_-]{43}")
 PREFIXES = ("FOA_", "FOE_")
 #: Where values come as text, so that `"2"` is a number there; in a file 2 is.
 LAX = ("environment", "command line")
@@ -55,6 +58,15 @@ class Settings:
     #: MQTT client library
     transport: Literal["mqttium", "paho"] = "mqttium"
 
+    # ── other orchestrators ────────────────────────────────────────────────────────────────────────────────────────────
+    #: orchestrators whose registries are kept alike with this one's, and their keys: `zero-a=KEY, zero-b=KEY`, as
+    #: `foa orchestrator --show-key` prints them; its own may be among them; empty: none
+    gossip_peers: Text = ""
+    #: brokers of orchestrators elsewhere, `mqtt://user:password@host:port, …`; agents there become known here
+    gossip_brokers: Secret = field(default="", repr=False)
+    #: how often registries are compared, seconds
+    gossip_seconds: Annotated[float, msgspec.Meta(ge=0.1, le=3_600.0)] = 30.0
+
     # ── models ─────────────────────────────────────────────────────────────────────────────────────────────────────────
     #: OpenAI-compatible endpoint, e.g. `http://localhost:11434/v1` for Ollama; empty: the embedded model
     model_url: Text = ""
@@ -73,6 +85,24 @@ class Settings:
     embedder_url: Text = ""
     #: length of its vectors; longer ones are cut to it (Matryoshka)
     embedder_dimension: Annotated[int, msgspec.Meta(ge=8, le=8_192)] = 256
+
+    # ── federated learning ─────────────────────────────────────────────────────────────────────────────────────────────
+    #: `host:port` at which the server of a run gives and takes models above 1 MB by HTTP; empty: in a folder under the state
+    #: directory, which its sites then have to share
+    fl_listen: Text = ""
+    #: address by which sites reach that, where it is not `http://host:port` (a public name, a proxy)
+    fl_url: Text = ""
+    #: certificate for it, PEM; with FOA_FL_KEY it is HTTPS
+    fl_cert: Text = ""
+    #: key of that certificate, PEM without a passphrase
+    fl_key: Text = ""
+    #: at a site: file with the certificate authorities that may sign the server's certificate; empty: the system's
+    fl_ca: Text = ""
+    #: at a site: hosts from which models are taken and to which updates are brought, with commas between; empty: any that a
+    #: server names
+    fl_hosts: Text = ""
+    #: most bytes of one model or update
+    fl_blob_bytes: Annotated[int, msgspec.Meta(ge=1_000_000, le=2_000_000_000)] = 2_000_000_000
 
     # ── what one task may spend unless it says otherwise ───────────────────────────────────────────────────────────────
     #: US dollars
@@ -109,7 +139,29 @@ class Settings:
             raise ValueError(f"FOA_MODEL is {self.model!r} and FOA_MODEL_URL is not set: give the address of its endpoint")
         if self.models and not self.model_url:
             raise ValueError("FOA_MODELS is set and FOA_MODEL_URL is not: give the address of the endpoint that has them")
+        if self.gossip_brokers and not self.gossip_peers:
+            raise ValueError(
+                "FOA_GOSSIP_BROKERS is set and FOA_GOSSIP_PEERS is not: name the orchestrators that are heard there"
+            )
         self.models_by_name()
+        self.peers()
+
+    def peers(self) -> Mapping[str, str]:
+        """Public keys of the orchestrators that are heard, by name.
+
+        Raises:
+            ValueError: an entry of `gossip_peers` is not `name=key`.
+        """
+        found = _pairs(self.gossip_peers, "FOA_GOSSIP_PEERS", "name=key", "zero-a=" + 43 * "…")
+        for name, key in found.items():
+            check_id(name, what="FOA_GOSSIP_PEERS: orchestrator")
+            if not _PUBLIC_KEY.fullmatch(key):
+                raise ValueError(f"FOA_GOSSIP_PEERS: {key[:60]!r} is no key: `foa orchestrator --show-key` prints one")
+        return found
+
+    def other_brokers(self) -> Sequence[str]:
+        """Addresses of the brokers of orchestrators elsewhere."""
+        return [part.strip() for part in self.gossip_brokers.split(",") if part.strip()]
 
     def models_by_name(self) -> Mapping[str, str]:
         """What the endpoint calls the models that agent files may ask for.
@@ -117,18 +169,27 @@ class Settings:
         Raises:
             ValueError: an entry of `models` is not `name=model`.
         """
-        found: dict[str, str] = {}
-        for entry in filter(None, (part.strip() for part in self.models.split(","))):
-            name, joined, model = (part.strip() for part in entry.partition("="))
-            if not (name and joined and model):
-                raise ValueError(f"FOA_MODELS: {entry!r} is not `name=model`, as in `sonnet=qwen3:8b, opus=qwen3:32b`")
-            found[name] = model
-        return found
+        return _pairs(self.models, "FOA_MODELS", "name=model", "sonnet=qwen3:8b, opus=qwen3:32b")
 
     @property
     def budget(self) -> Budget:
         """What a task may spend that says nothing itself."""
         return Budget(usd=self.budget_usd, tokens=self.budget_tokens, calls=self.budget_calls, seconds=self.budget_seconds)
+
+
+def _pairs(text: str, setting: str, form: str, example: str) -> dict[str, str]:
+    """Read `name=value, name=value`.
+
+    Raises:
+        ValueError: an entry has another form.
+    """
+    found: dict[str, str] = {}
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        name, joined, value = (part.strip() for part in entry.partition("="))
+        if not (name and joined and value):
+            raise ValueError(f"{setting}: {entry!r} is not `{form}`, as in `{example}`")
+        found[name] = value
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,7 +50,9 @@ def list_agents(
         agents = [view.registry.get(agent) for agent in view.registry.agents()]
         known = sorted((each for each in agents if each is not None), key=lambda vcv: vcv.agent_id)
         refused = {str(agent): why for agent, why in view.registry.refusals.items()}
-        return {"agents": [facts_of(vcv) for vcv in known], "refused": refused}, draw_agents(known, refused)
+        told_by = {vcv.agent_id: via for vcv in known if (via := view.registry.origin(vcv.agent_id))}
+        facts = [facts_of(vcv) | {"told_by": told_by.get(vcv.agent_id, "")} for vcv in known]
+        return {"agents": facts, "refused": refused}, draw_agents(known, refused, told_by)
 
     _print(see, federation, broker, over, pairs, as_json=as_json)
 

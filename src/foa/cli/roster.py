@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from foa.cli.words import clean, count, money, shorten
+from foa.values.ids import AgentId
 from foa.values.resources import Price, Resources
 from foa.values.result import Routed
 from foa.values.vcv import Vcv, Vitals
@@ -31,10 +32,19 @@ def facts_of(vcv: Vcv) -> dict[str, Any]:
     }
 
 
-def draw_agents(agents: Sequence[Vcv], refused: Mapping[str, str]) -> RenderableType:
-    """Every agent in a line, and the cards that were refused."""
+def draw_agents(
+    agents: Sequence[Vcv], refused: Mapping[str, str], told_by: Mapping[AgentId, str] | None = None
+) -> RenderableType:
+    """Every agent in a line, and the cards that were refused.
+
+    Args:
+        agents: all that are known.
+        refused: why, by id.
+        told_by: the orchestrator that told of an agent which is at another broker.
+    """
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("agent", "skills", "policies", "price", "what it does"):
+    columns = ("agent", "skills", "policies", "price", "what it does", *(["known from"] if told_by else []))
+    for column in columns:
         table.add_column(column, overflow="fold")
     for vcv in agents:
         table.add_row(
@@ -43,8 +53,12 @@ def draw_agents(agents: Sequence[Vcv], refused: Mapping[str, str]) -> Renderable
             clean(", ".join(sorted(vcv.p))),
             price_of(vcv.r.price),
             shorten(vcv.description, 120),
+            *([told_by.get(vcv.agent_id, "this broker")] if told_by else []),
         )
-    return Group(table, *_refusals(refused), Text(count(len(agents), "agent"), style="dim"))
+    parts: list[Text] = [*_refusals(refused), Text(count(len(agents), "agent"), style="dim")]
+    if told_by:
+        parts.append(Text(f"{count(len(told_by), 'agent')} at other brokers: known here, not asked from here", style="dim"))
+    return Group(table, *parts)
 
 
 def draw_agent(vcv: Vcv, vitals: Vitals) -> RenderableType:

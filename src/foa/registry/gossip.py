@@ -22,9 +22,10 @@ import msgspec
 from foa.errors import BadCapability, BadMessage, NotNow
 from foa.ports import Clock
 from foa.registry.admission import Departed
+from foa.registry.bounded import remember
 from foa.registry.canonical import canonical
 from foa.registry.keys import SigningKey, sign, verify
-from foa.registry.ledger import FINE, Ledger, Stamp, differing
+from foa.registry.ledger import FINE, Comparisons, Ledger, Stamp
 from foa.registry.registry import Registry
 from foa.values.ids import AgentId, OrchestratorId, WireId
 
@@ -102,7 +103,8 @@ class Gossip:
         self._heard: dict[str, _Window] = {}
         self._pending: dict[AgentId, None] = {}
         self._refused: OrderedDict[AgentId, Stamp] = OrderedDict()
-        self._applying = False
+        self._applying: set[AgentId] = set()
+        self._compared = Comparisons()
         registry.watch(self._note)
         for agent in registry.agents():
             self._note(agent)
@@ -142,8 +144,7 @@ class Gossip:
 
     # ── answering ──────────────────────────────────────────────────────────────────────────────────────────────────────
     def _answer_digest(self, body: _Body) -> list[bytes]:
-        theirs = _numbers(body)
-        chosen = differing(self.ledger.digest(body.buckets), theirs)
+        chosen = self._compared.news(body.sender, self.ledger.digest(body.buckets), _numbers(body))
         if not chosen:
             return []
         # as many buckets as fit; the next period does the rest
@@ -151,6 +152,7 @@ class Gossip:
         while len(agents) > _MOST:
             some = some[: len(some) // 2]
             agents = self.ledger.members(body.buckets, some)
+        self._compared.put_off(body.sender, body.buckets, set(chosen).difference(some))
         stamps = {agent: list(cast("Stamp", self.ledger.stamp(agent))) for agent in agents}
         return [self._message("entries", to=body.sender, buckets=body.buckets, chosen=some, entries=stamps)]
 
@@ -186,30 +188,32 @@ class Gossip:
 
     # ── applying ───────────────────────────────────────────────────────────────────────────────────────────────────────
     async def _apply(self, body: _Body) -> None:
-        self._applying = True  # what comes from a peer is not pushed on: everybody hears everybody, digests do the rest
+        cards = {agent: card for card in body.cards if (agent := self._wanted(card)) is not None}
+        # what comes from a peer is not pushed on: everybody on a broker hears everybody, digests do the rest
+        applying = {*cards, *map(AgentId, body.tombstones)} - self._applying
+        self._applying |= applying
         try:
-            await self._admit([card for card in body.cards if self._wanted(card)])
+            await self._admit(cards, body.sender)
             for name, (version, issued_at, key) in body.tombstones.items():
                 await self._bury(AgentId(name), Departed(version=version, issued_at=issued_at, key=key))
         finally:
-            self._applying = False
+            self._applying -= applying
 
-    async def _admit(self, cards: Sequence[msgspec.Raw]) -> None:
-        results = await self.registry.admit_many([(None, bytes(card)) for card in cards])
-        for card, result in zip(cards, results, strict=True):
+    async def _admit(self, cards: Mapping[AgentId, msgspec.Raw], sender: str) -> None:
+        results = await self.registry.admit_many([(None, bytes(card)) for card in cards.values()], via=sender)
+        for (agent, card), result in zip(cards.items(), results, strict=True):
             if isinstance(result, BadCapability) and not isinstance(result, NotNow):
                 head = _heads.decode(card).vcv
-                self._refused[AgentId(head.agent_id)] = Stamp(head.version, head.issued_at)
-                if len(self._refused) > self.rules.pending:
-                    self._refused.popitem(last=False)
+                remember(self._refused, agent, Stamp(head.version, head.issued_at), self.rules.pending)
 
-    def _wanted(self, card: msgspec.Raw) -> bool:
-        """Tell, before any signature is checked, whether a card would be newer than what is known."""
+    def _wanted(self, card: msgspec.Raw) -> AgentId | None:
+        """Give, before any signature is checked, whose card it is; None: it would not be newer than what is known."""
         try:
             head = _heads.decode(card).vcv
         except msgspec.MsgspecError:
-            return False
-        return self._is_news(AgentId(head.agent_id), Stamp(head.version, head.issued_at))
+            return None
+        agent = AgentId(head.agent_id)
+        return agent if self._is_news(agent, Stamp(head.version, head.issued_at)) else None
 
     def _is_news(self, agent: AgentId, stamp: Stamp) -> bool:
         """Tell whether a stamp is later than what is known, and not of a card that was refused."""
@@ -233,7 +237,7 @@ class Gossip:
             self.ledger.put(agent, Stamp(left.version, left.issued_at, True))
         else:
             self.ledger.put(agent, None)
-        if not self._applying and len(self._pending) < self.rules.pending:
+        if agent not in self._applying and len(self._pending) < self.rules.pending:
             self._pending[agent] = None
 
     # ── messages ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -13,8 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from foa.registry.reputation import Outcome
 from foa.values.ids import AgentId
-from foa.values.vcv import Vector
+from foa.values.vcv import Matrix, Vector
+
+_STRANGER = 0.2  # most weight of a request that somebody else graded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +68,18 @@ class Learned:
         self._memory.move_to_end(agent)
         if len(self._memory) > rules.agents:
             self._memory.popitem(last=False)
+
+    def record(self, outcomes: Sequence[Outcome], vectors: Matrix) -> None:
+        """Remember graded requests; what somebody else than Agent-0 graded counts less.
+
+        Args:
+            outcomes: n of them.
+            vectors: embeddings of their texts, shape (n, d).
+        """
+        for outcome, vector in zip(outcomes, vectors, strict=True):
+            weight = outcome.weight if not outcome.by else min(outcome.weight, _STRANGER)
+            agent = AgentId(outcome.agent)
+            self.add(agent, vector, grade=outcome.grade, at=outcome.at, text=outcome.text, weight=weight)
 
     def __contains__(self, agent: AgentId) -> bool:
         return agent in self._memory

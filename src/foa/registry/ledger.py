@@ -5,12 +5,16 @@ and a bucket's digest is the exclusive or of its agents' hashes: it changes with
 """
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from foa.registry.bounded import remember
 from foa.values.ids import AgentId
 
 FINE = 8_192  #: buckets kept; a digest may fold them to fewer, by powers of two
+RARELY = 64  #: periods after which a difference that brought nothing is looked at again at the latest
+_COMPARED = 8 * FINE  # differences that are remembered
 
 
 class Stamp(NamedTuple):
@@ -66,9 +70,39 @@ class Ledger:
         return sorted(agent for one in chosen for i in range(one, FINE, buckets) for agent in self._members[i])
 
 
-def differing(ours: Sequence[int], theirs: Sequence[int]) -> list[int]:
-    """Give the buckets whose digests differ."""
-    return [i for i, (mine, other) in enumerate(zip(ours, theirs, strict=True)) if mine != other]
+class Comparisons:
+    """Which buckets were compared with whom, and brought nothing: the same difference is asked about less and less often.
+
+    Two registries may differ for good, where one refuses what the other holds. The same two digests of a bucket are looked
+    at the 1st, 2nd, 4th, 8th … time they are seen, and at least every `RARELY` times: a message may have been lost.
+    """
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[tuple[str, int, int], tuple[int, int, int]] = OrderedDict()
+
+    def news(self, sender: str, ours: Sequence[int], theirs: Sequence[int]) -> list[int]:
+        """Give the buckets that differ and are to be looked at now.
+
+        Args:
+            sender: whose digest it is.
+            ours: digests of our buckets.
+            theirs: of the same buckets, as many.
+        """
+        return [i for i, pair in enumerate(zip(ours, theirs, strict=True)) if self._look((sender, len(ours), i), *pair)]
+
+    def put_off(self, sender: str, buckets: int, unseen: Iterable[int]) -> None:
+        """These were not looked at after all."""
+        for i in unseen:
+            self._seen.pop((sender, buckets, i), None)
+
+    def _look(self, bucket: tuple[str, int, int], ours: int, theirs: int) -> bool:
+        if ours == theirs:
+            self._seen.pop(bucket, None)
+            return False
+        mine, other, times = self._seen.get(bucket, (ours, theirs, 0))
+        times = times + 1 if (mine, other) == (ours, theirs) else 1
+        remember(self._seen, bucket, (ours, theirs, times), _COMPARED)
+        return times & (times - 1) == 0 or times % RARELY == 0
 
 
 def bucket_of(agent: AgentId) -> int:

@@ -1,6 +1,7 @@
 """The registry's ear: cards and vitals off the fabric, refusals back onto it for the auditors.
 
     foa/capabilities/updates/+ ─► queue ─► admitted in batches ─► acknowledged
+    foa/capabilities/remote/+  ─► likewise: agents of other brokers, known and not asked
     foa/capabilities/vitals/+  ─► at once; behind the cards of the same agent, where some wait
     refusal ─► foa/policies/enforcement
     embedder away ─► kept, and tried again later
@@ -23,6 +24,7 @@ import msgspec
 from foa.errors import BadCapability, BadMessage, FabricError, PublishRefused
 from foa.ports import Clock, Delivery, Transport
 from foa.registry.registry import Registry
+from foa.registry.remote import told_by
 from foa.registry.vitals import decode_gone
 from foa.values.ids import AgentId, check_id
 from foa.values.publication import Filter, Publication
@@ -62,7 +64,7 @@ async def listen(
     line = _Line()
     untold: asyncio.Queue[Publication] = asyncio.Queue(UNTOLD)
     ready = ready or asyncio.Event()
-    filters = [Filter(topic_filter=topics.capability()), Filter(topic_filter=topics.vitals(), qos=1)]
+    filters = [Filter(topic_filter=each) for each in (topics.capability(), topics.vitals(), topics.remote())]
     echo = Publication(topic=topics.echo(name or "-"), payload=secrets.token_bytes(8))
     if name:
         filters.append(Filter(topic_filter=echo.topic))
@@ -135,12 +137,15 @@ async def _read(registry: Registry, inbox: AsyncIterator[Delivery], line: _Line,
         publication = delivery.publication
         agent = _agent_of(publication, topics)
         agents = () if agent is None else _concerned(agent, publication)
-        card = agent is not None and publication.topic == topics.capability(agent) and publication.payload
-        if agent is None or card or line.concerns(agents) or not registry.away.isdisjoint(agents):
+        if agent is None or _is_card(publication, topics) or line.concerns(agents) or not registry.away.isdisjoint(agents):
             await line.put(delivery, agents)
         else:
             await _hear(registry, agent, publication, topics)
             await delivery.acknowledge()
+
+
+def _is_card(publication: Publication, topics: Topics) -> bool:
+    return bool(publication.payload) and not publication.topic.startswith(topics.vitals(""))
 
 
 def _concerned(agent: AgentId, publication: Publication) -> tuple[AgentId, ...]:
@@ -154,33 +159,36 @@ async def _take(
     registry: Registry, batch: list[Delivery], untold: asyncio.Queue[Publication], topics: Topics, clock: Clock
 ) -> None:
     """Cards of one batch together, in order; a leave or vitals between them keeps its place."""
-    cards: list[tuple[AgentId, bytes]] = []
+    cards: dict[str, list[tuple[AgentId, bytes]]] = {}  # by who told of them
 
     async def admit() -> None:
-        for (agent, _), outcome in zip(cards, await registry.admit_many(cards), strict=True):
-            if isinstance(outcome, BadCapability):
-                log.info("card refused", extra={"event": "card_refused", "agent": agent, "reason": str(outcome)[:200]})
-                _offer(untold, _denial(agent, str(outcome), topics, clock))
+        for via, told in cards.items():
+            for (agent, _), outcome in zip(told, await registry.admit_many(told, via=via), strict=True):
+                if isinstance(outcome, BadCapability):
+                    log.info("card refused", extra={"event": "card_refused", "agent": agent, "reason": str(outcome)[:200]})
+                    _offer(untold, _denial(agent, str(outcome), topics, clock))
         cards.clear()
 
     for delivery in batch:
         publication = delivery.publication
         if (agent := _agent_of(publication, topics)) is None:
             continue
-        if publication.topic == topics.capability(agent) and publication.payload:
-            cards.append((agent, publication.payload))
+        if _is_card(publication, topics):
+            via = told_by(publication) if publication.topic == topics.remote(agent) else ""
+            cards.setdefault(via, []).append((agent, publication.payload))
             continue
-        if cards:
-            await admit()
-        await _hear(registry, agent, publication, topics)
-    if cards:
         await admit()
+        await _hear(registry, agent, publication, topics)
+    await admit()
 
 
 async def _hear(registry: Registry, agent: AgentId, publication: Publication, topics: Topics) -> None:
-    """Take a leave, vitals or a last will."""
+    """Take a leave, vitals or a last will; what has a payload and is no card."""
     if publication.topic == topics.capability(agent):
         await registry.leave(agent)
+        return
+    if publication.topic == topics.remote(agent):
+        await registry.forget(agent)
         return
     if not publication.payload:  # a retained last will was taken back
         return

@@ -25,7 +25,7 @@ from foa.registry.learned import Learned
 from foa.registry.meanings import Meanings
 from foa.registry.presence import Presence
 from foa.registry.reputation import Outcome
-from foa.registry.roster import Facts, Roster
+from foa.registry.roster import Entry, Facts, Roster
 from foa.registry.shelf import Shelf
 from foa.registry.texts import same_card, text_of
 from foa.registry.unembedded import Unembedded
@@ -36,7 +36,6 @@ from foa.values.vcv import Matrix, Vcv, Vector, Vitals
 log = logging.getLogger(__name__)
 
 _DECODED = 2_048  # cards kept decoded
-_STRANGER = 0.2  # most weight of a request that somebody else graded
 
 
 class Registry:
@@ -214,18 +213,29 @@ class Registry:
 
     async def leave(self, agent: AgentId) -> bool:
         """An agent left (its retained card was emptied); False where it was not there."""
+        entry = await self._drop(agent)
+        if entry is not None:
+            self.bury(agent, Departed(version=entry.version, issued_at=entry.issued_at, key=entry.key))
+        return entry is not None
+
+    async def forget(self, agent: AgentId) -> None:
+        """An agent of another broker is not told of any more: it may have left, or not; one that is here stays."""
+        if self.origin(agent):
+            await self._drop(agent)
+            self._tell(agent)
+
+    async def _drop(self, agent: AgentId) -> Entry | None:
         self._unembedded.drop(agent)
         entry = self.roster.drop(agent)
         if entry is None:
-            return False
-        self.bury(agent, Departed(version=entry.version, issued_at=entry.issued_at, key=entry.key))
+            return None
         self._admission.left(entry.key)
         self._shelf.drop(agent)
         self._decoded.pop(agent, None)
         self._presence.forget(agent)
         self._foreign.pop(agent, None)
         await self.index.remove([agent])
-        return True
+        return entry
 
     async def hear_vitals(self, agent: AgentId, payload: bytes) -> None:
         """Take vitals. Gone: out of the index until it is back. Before the card came: kept for it.
@@ -278,11 +288,7 @@ class Registry:
         told = [outcome for outcome in outcomes if outcome.text]
         if not told:
             return
-        vectors = await self._meanings.embed([outcome.text for outcome in told])
-        for outcome, vector in zip(told, vectors, strict=True):
-            weight = outcome.weight if not outcome.by else min(outcome.weight, _STRANGER)
-            agent = AgentId(outcome.agent)
-            self.learned.add(agent, vector, grade=outcome.grade, at=outcome.at, text=outcome.text, weight=weight)
+        self.learned.record(told, await self._meanings.embed([outcome.text for outcome in told]))
         for agent in dict.fromkeys(AgentId(outcome.agent) for outcome in told):
             if agent in self.roster and agent not in self.away:
                 await self._show(agent)

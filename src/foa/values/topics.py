@@ -39,9 +39,21 @@ class Topics:
         """Load, price now, queue; also the last will's "gone"."""
         return f"{self.root}/capabilities/vitals/{agent}"
 
+    def remote(self, agent: AgentId | str = "+") -> str:
+        """The card of one agent at another broker, retained; an empty payload: it left, or is on this one."""
+        return f"{self.root}/capabilities/remote/{agent}"
+
     def tasks(self, agent: AgentId) -> str:
         """Requests to one agent."""
         return f"{self.root}/agents/{agent}/tasks"
+
+    def training(self, agent: AgentId) -> str:
+        """Flower messages to one site of federated learning; replies go to their Response Topic."""
+        return f"{self.root}/agents/{agent}/fl"
+
+    def wishes(self, project: str, agent: AgentId | str = "+") -> str:
+        """What a site wishes of a project's server, signed."""
+        return f"{self.root}/fl/wishes/{project}/{agent}"
 
     def replies(self, orchestrator: OrchestratorId) -> str:
         """Replies to one orchestrator."""
@@ -73,9 +85,11 @@ class Topics:
         match levels:
             case ["meta" | "result" | "gossip", found]:
                 return found
-            case ["capabilities", "updates" | "vitals", found]:
+            case ["capabilities", "updates" | "vitals" | "remote", found]:
                 return found
-            case ["agents" | "orchestrators" | "clusters", found, "tasks" | "replies" | "channel"]:
+            case ["agents" | "orchestrators" | "clusters", found, "tasks" | "fl" | "replies" | "channel"]:
+                return found
+            case ["fl", "wishes", _, found]:
                 return found
             case ["orchestrator", "cancel", found]:
                 return found
