@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks._fl_bargains import bargain
 from benchmarks._fl_outing import VirtualClock
 from foa.fl.auction import Bid, auction
 from foa.fl.guard import GuardEntry, GuardLimits
@@ -73,7 +74,8 @@ class Hostile:
 def guard(replies: int) -> dict[str, object]:
     """Ask hostile models until so many replies came; count everything that got past the kernel.
 
-    A tenth of the replies comes from a model that writes random strings and nothing else.
+    A tenth of the replies comes from a model that writes random strings and nothing else. Half as many answers of hostile
+    clients in negotiations come on top.
     """
     return asyncio.run(_guard(replies))
 
@@ -88,12 +90,15 @@ async def _guard(replies: int) -> dict[str, object]:
         violations += await _one_budget(model, keeper)
     while babbling.replies < replies // 10:
         violations += await _one_budget(babbling, other)
+    answers, broken, agreements = bargain(replies // 2, seed=3)
     verdicts = [entry.verdict for entry in log]
     counted = {verdict: verdicts.count(verdict) for verdict in ("accepted", "limited", "fallback")}
     return {
-        "replies": model.replies + babbling.replies,
+        "replies": model.replies + babbling.replies + answers,
         "of_random_strings": babbling.replies,
-        "violations": violations,
+        "of_negotiations": answers,
+        "agreements": agreements,
+        "violations": violations + broken,
         "decisions": len(log),
         **counted,
     }
