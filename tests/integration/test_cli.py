@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -234,6 +235,12 @@ def test_a_bad_transcript_is_pointed_at_by_its_line(terminal):
 def test_an_agent_file_that_is_wrong_is_pointed_at_by_its_line(terminal):
     (terminal.folder / "apples.md").write_text("---\nname: apples\npolicies: [NOT A LABEL]\n---\nx\n")
     assert "apples.md:3" in terminal.run("ask", "-f", "FEDERATION.toml", "hi", code=2)[1]
+
+
+def test_an_orchestrator_prints_the_key_that_others_know_it_by(terminal):
+    shown = terminal.run("orchestrator", "--id", "zero-a", "--show-key")[0]
+    assert re.fullmatch(r"zero-a=[A-Za-z0-9_-]{43}\n", shown)
+    assert terminal.run("orchestrator", "--id", "zero-a", "--show-key")[0] == shown
 
 
 def test_two_orchestrators_of_one_name_are_refused(terminal, up):

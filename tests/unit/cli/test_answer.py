@@ -117,6 +117,14 @@ def test_a_roster_has_a_line_for_each_agent_and_each_refused_card():
     assert "1 agent\n" in shown
 
 
+def test_a_roster_says_who_told_of_agents_at_other_brokers():
+    shown = text(draw_agents([vcv(), vcv(agent_id=AgentId("far"))], {}, {AgentId("far"): "zero-b"}))
+    assert "known from" in shown
+    assert "this broker" in shown
+    assert "zero-b" in shown
+    assert "1 agent at other brokers: known here, not asked from here" in shown
+
+
 def test_one_agent_is_shown_with_all_it_says():
     shown = text(draw_agent(vcv(), Vitals(load=0.5, queue=2)))
     for words in (
