@@ -216,7 +216,8 @@ def _agent(rule: str, world: _World, model: Model | None) -> ServerAgent:
         # rules whose point is to choose fewer than K may
         k_min=world.scenario.k_min if agentic else 1,
         k_max=K,
-        deadline_max_seconds=1e9,
+        deadline_max_seconds=3_600,
+        noise_max=0.0,
         selectors=tuple(SELECTORS) if agentic else (rule,),
         aggregations=("fedavg",),
         shares=(1.0,),

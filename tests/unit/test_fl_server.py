@@ -195,3 +195,12 @@ async def test_a_model_is_told_the_day_and_the_hour() -> None:
     assert wishes == "The owner asks: Rest on Sunday."
     told = json.loads(facts)
     assert (told["hour"], told["day"], told["groups"]) == (23, "Sunday", {"north": 2})
+
+
+def test_a_model_is_not_asked_what_has_one_answer() -> None:
+    bounds = Bounds(k_min=4, k_max=4, selectors=("random", "oort"), aggregations=("median",), noise_max=0.0, shares=(1.0,))
+    schema = bounds.schema(PLAN)
+    assert schema["required"] == ["selector", "deadline_seconds", "reason"]
+    said = {"selector": "oort", "deadline_seconds": 20.0, "k": 99, "aggregation": "none of that", "reason": ""}
+    plan = check_plan(said, bounds, None).value
+    assert (plan.k, plan.aggregation, plan.noise_floor, plan.share, plan.avoid) == (4, "median", 0.0, 1.0, "")

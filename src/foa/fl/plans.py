@@ -10,6 +10,8 @@ from foa.fl.guard import Checked, Unfit
 from foa.fl.replies import among, choice, number, sentence, whole
 from foa.fl.selectors import SELECTORS
 
+REASON = 120  #: characters of a reason at most
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundPlan:
@@ -64,10 +66,25 @@ class Bounds:
         free = tuple(group for group in self.groups if members.get(group) and count - members[group] >= least)
         return replace(self, k_min=least, k_max=max(1, min(self.k_max, count)), groups=free)
 
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """Fields of a plan that these bounds leave no choice of."""
+        spans = {
+            "selector": self.selectors,
+            "k": (self.k_min, self.k_max),
+            "deadline_seconds": (self.deadline_min_seconds, self.deadline_max_seconds),
+            "aggregation": self.aggregations,
+            "noise_floor": (self.noise_min, self.noise_max),
+            "share": self.shares,
+            "avoid": ("", *self.groups),
+        }
+        return {name: span[0] for name, span in spans.items() if len({*span}) == 1}
+
     def schema(self, around: RoundPlan) -> dict[str, Any]:
         """JSON Schema of a proposal: every field but the reason is a choice among a few values near those of a plan.
 
         Choices rather than ranges, because a small model that is held to a grammar can pick, and can hardly count.
+        What is fixed is not asked: every field costs a model tokens and seconds.
         """
         k = sorted({self._k(around.k * factor) for factor in (0.5, 0.75, 1, 1.25, 1.5, 2)})
         deadline = sorted({self._deadline(around.deadline_seconds * factor) for factor in (0.5, 0.75, 1, 1.5, 2)})
@@ -79,9 +96,10 @@ class Bounds:
             "aggregation": {"type": "string", "enum": list(self.aggregations)},
             "noise_floor": {"type": "number", "enum": noise},
             "share": {"type": "number", "enum": sorted({*self.shares})},
-            **({"avoid": {"type": "string", "enum": ["", *self.groups]}} if self.groups else {}),
-            "reason": {"type": "string", "maxLength": 200},
+            "avoid": {"type": "string", "enum": ["", *self.groups]},
+            "reason": {"type": "string", "maxLength": REASON},
         }
+        properties = {name: rule for name, rule in properties.items() if name not in self.fixed}
         return {"type": "object", "additionalProperties": False, "required": list(properties), "properties": properties}
 
     def _k(self, wanted: float) -> int:
@@ -104,6 +122,7 @@ def check_plan(value: Mapping[str, Any], bounds: Bounds, previous: RoundPlan | N
     Raises:
         Unfit: with every fault at once, so that one repair can mend them all.
     """
+    value = {**value, **bounds.fixed}
     faults, found = list[str](), dict[str, Any]()
     for key, read in (
         ("selector", lambda: choice(value, "selector", bounds.selectors)),
@@ -115,7 +134,7 @@ def check_plan(value: Mapping[str, Any], bounds: Bounds, previous: RoundPlan | N
         ("aggregation", lambda: choice(value, "aggregation", bounds.aggregations)),
         ("noise_floor", lambda: number(value, "noise_floor", bounds.noise_min, bounds.noise_max)),
         ("share", lambda: among(value, "share", bounds.shares)),
-        ("avoid", lambda: choice(value, "avoid", ("", *bounds.groups)) if bounds.groups else ""),
+        ("avoid", lambda: choice(value, "avoid", ("", *bounds.groups))),
     ):
         try:
             found[key] = read()
@@ -123,7 +142,7 @@ def check_plan(value: Mapping[str, Any], bounds: Bounds, previous: RoundPlan | N
             faults.extend(unfit.faults)
     if faults:
         raise Unfit(*faults)
-    return limit_change(RoundPlan(**found, reason=sentence(value, "reason", 200)), bounds, previous)
+    return limit_change(RoundPlan(**found, reason=sentence(value, "reason", REASON)), bounds, previous)
 
 
 def limit_change(plan: RoundPlan, bounds: Bounds, previous: RoundPlan | None) -> Checked[RoundPlan]:
