@@ -13,7 +13,11 @@ from foa.messages import DraftRequest, Propose, Trained, TrainProgress, TrainReq
 from foa.values.budget import Spend
 from foa.values.draft import Claim, Draft, Source
 from foa.values.ids import AgentId, JobId
+from foa.values.plan import Proposal, ProposedSubtask
 
+TRAIN = "Train a model on the data of the hospitals by federated learning"
+EXPLAIN = "Explain the history of the scoring formula to agents"
+MIXED = Proposal(subtasks=(ProposedSubtask(text=TRAIN), ProposedSubtask(text=EXPLAIN)), edges=((0, 1),))
 NODES = ("select", "train", "evaluate", "credit")
 NODE_SPEND = Spend(usd=0.01, tokens_in=10, calls=1)
 CREDITS = {"north": 0.2, "south": -0.1}

@@ -292,12 +292,14 @@ def _owner(told: Iterable[events.AnyEvent]) -> str:
 
 
 def _remember(job: Job, told: Iterable[events.AnyEvent]) -> None:
-    """Take fallbacks and losses that were said before a restart back into the job."""
+    """Take what was said before a restart back into the job: fallbacks, losses, nodes of its trainings."""
     for event in told:
         match event:
             case events.FellBack(what=what):
                 job.fallbacks.append(what)
             case events.AgentLost():
                 job.remember_loss(event)
+            case events.TrainNode(state="ended"):
+                job.nodes_told.add((event.subtask, event.round, event.node))
             case _:
                 pass

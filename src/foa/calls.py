@@ -14,9 +14,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from foa.errors import AgentLost, AgentRefused, BadMessage, PublishRefused, StoreFailed
+from foa.errors import AgentLost, AgentRefused, BadMessage, BudgetExceeded, PublishRefused, StoreFailed
 from foa.exchange import Exchange
-from foa.job import Job
+from foa.job import Done, Job
 from foa.messages import (
     Drafted,
     DraftRequest,
@@ -34,10 +34,11 @@ from foa.messages import (
 )
 from foa.ports import Transport
 from foa.values.budget import Budget, Spend
-from foa.values.ids import AgentId
+from foa.values.ids import AgentId, SubtaskId
 from foa.values.publication import Publication
 
 B = TypeVar("B", Proposed, Drafted, Trained, Joined)
+T = TypeVar("T")
 #: What an agent is asked and replies to.
 Asked = Propose | DraftRequest | TrainRequest | Join
 
@@ -99,10 +100,10 @@ class Calls:
         if (waited := self._back.pop(agent, None)) is not None:
             waited.set()
 
-    async def is_back(self, agent: AgentId, *, seconds: float) -> bool:
-        """Wait until an agent that left is heard of again; False: not in so many seconds."""
+    async def returned(self, agent: AgentId, *, seconds: float) -> bool:
+        """Wait until an agent that left is heard of again; False: it did not leave, or is not back in so many seconds."""
         if agent not in self._gone:
-            return True
+            return False
         waited = self._back.setdefault(agent, asyncio.Event())
         try:
             async with asyncio.timeout(seconds):
@@ -214,6 +215,37 @@ class Calls:
         for agent in agents or sorted(job.asked):
             with contextlib.suppress(PublishRefused):
                 await self._transport.publish(Publication(topic=job.topics.tasks(agent), payload=payload, qos=0))
+
+
+async def or_lost(
+    job: Job, agent: AgentId, ask: Callable[[], Awaitable[T]], *, subtask: SubtaskId, attempt: int, what: str
+) -> T | None:
+    """What an agent gives when it is asked about a subtask; None: it is lost, and that is said.
+
+    A refusal that cost something is kept, so that after a restart nobody is asked, or paid, again.
+
+    Args:
+        job: the running job.
+        agent: who is asked.
+        ask: asks it.
+        subtask: what about.
+        attempt: which team's turn it is.
+        what: it is asked for, in words.
+    """
+    refused = f"refused/{subtask}/{attempt}/{agent}"
+    try:
+        if (before := job.steps.find(refused, str)) is not None:
+            raise AgentRefused(agent, before)
+        return await ask()
+    except AgentLost as loss:
+        job.lose(agent, loss.reason, subtask=subtask, asked=loss.asked)
+    except AgentRefused as refusal:
+        if refusal.spend != Spend():
+            await job.steps.keep(refused, Done(value=refusal.reason, spends={agent: refusal.spend}))
+        job.lose(agent, refusal.reason, subtask=subtask)
+    except BudgetExceeded as short:
+        job.lose(agent, f"not asked for {what}: {short}", subtask=subtask, asked=False)
+    return None
 
 
 def _properties(request: Asked) -> tuple[tuple[str, str], ...]:

@@ -24,7 +24,7 @@ class Enforcer:
     registry: Registry
 
     async def cleared(
-        self, job: Job, subtask: Subtask, agents: Sequence[AgentId], *, data: Collection[str] = ()
+        self, job: Job, subtask: Subtask, agents: Sequence[AgentId], *, data: Collection[str] = (), request: str = "draft"
     ) -> list[AgentId]:
         """Those of the agents that may have the subtask, and see the data that flows into it; the others are said as lost.
 
@@ -33,16 +33,19 @@ class Enforcer:
             subtask: with the labels that an agent must be cleared for.
             agents: who would be asked.
             data: labels of what flows into it; empty where nothing does.
+            request: which request is about to go out, for the auditors.
         """
         granted: list[AgentId] = []
         for agent in agents:
-            if await self._passes(job, subtask, agent, "dispatch", subtask.policies) and (
-                not data or await self._passes(job, subtask, agent, "flow", data)
+            if await self._passes(job, subtask, agent, "dispatch", subtask.policies, request) and (
+                not data or await self._passes(job, subtask, agent, "flow", data, request)
             ):
                 granted.append(agent)
         return granted
 
-    async def _passes(self, job: Job, subtask: Subtask, agent: AgentId, gate: Gate, labels: Collection[str]) -> bool:
+    async def _passes(
+        self, job: Job, subtask: Subtask, agent: AgentId, gate: Gate, labels: Collection[str], request: str
+    ) -> bool:
         card = self.registry.get(agent)
         held = card.p if card is not None else frozenset[str]()
         verdict = may_flow(labels=labels, cleared=held) if gate == "flow" else may_dispatch(needs=labels, cleared=held)
@@ -54,7 +57,7 @@ class Enforcer:
                 agent=agent,
                 job=job.id,
                 subtask=subtask.id,
-                request="draft",
+                request=request,
                 labels=tuple(sorted(labels)),
             )
             await self.transport.publish(Publication(topic=job.topics.enforcement(), payload=encode(told), qos=0))

@@ -91,6 +91,11 @@ class Steps:
                 total[agent] = total.get(agent, Spend()) + spend
         return total
 
+    def spent_under(self, prefix: str) -> Spend:
+        """What the saved steps whose name begins so paid, to whomever."""
+        spends = (step.spends.values() for name, step in self._saved.items() if name.startswith(prefix))
+        return sum((spend for each in spends for spend in each), Spend())
+
     def find(self, name: str, kind: type[T]) -> T | None:
         """The saved value of a step, or None.
 
@@ -214,6 +219,9 @@ class Job:
     losses: dict[tuple[str, AgentId], str] = field(default_factory=dict[tuple[str, AgentId], str])
     #: those of the lost that no request reached: that is not their failure
     unasked: set[tuple[str, AgentId]] = field(default_factory=set[tuple[str, AgentId]])
+
+    #: nodes of trainings that were told to have ended: (subtask, round, node)
+    nodes_told: set[tuple[str, int, str]] = field(default_factory=set[tuple[str, int, str]])
 
     @property
     def task(self) -> Task:

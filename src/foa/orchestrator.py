@@ -1,7 +1,7 @@
 """Agent-0 on one job: the paper's six phases in order, a save after each. Start reading here.
 
     route ─► decompose ─► assign ─► for every subtask, as soon as its predecessors are reported:
-                                        draft ─► cluster ─► refine ─► report
+                                        draft ─► cluster ─► refine ─► report, or train ─► report
                                     ─► synthesise ─► settle
 
 `steps.once` gives back the saved result of a step if there is one. After a kill only what was not saved is done again, and
@@ -16,17 +16,18 @@ from itertools import chain
 
 from foa.calls import Calls
 from foa.enforce import Enforcer
-from foa.errors import BudgetExceeded, FabricError, ModelUnreachable, StoreFailed
+from foa.errors import BudgetExceeded, FabricError, ModelUnreachable, StoreFailed, Unroutable
 from foa.job import Done, Job, one_error
 from foa.messages import Input
 from foa.patience import Patience
-from foa.phases.assign import Staffed, staff
+from foa.phases.assign import Staffed, staff, trainers_for
 from foa.phases.cluster import group_drafts
 from foa.phases.decompose import Kept, gather_proposals, make_plan
 from foa.phases.draft import gather_drafts, inputs_of
 from foa.phases.refine import Refined, refine
 from foa.phases.report import failed, report
 from foa.phases.synthesise import synthesise
+from foa.phases.train import TrainedNode, gather_training, report_training
 from foa.ports import Embedder, Model, Outcomes, Transport
 from foa.progress import Progress
 from foa.recall import recall
@@ -35,7 +36,7 @@ from foa.registry.reputation import Outcome, Reputation
 from foa.replan import plan_anew, restore
 from foa.results import finished, plan_view
 from foa.route import Router
-from foa.settle import grades, learn
+from foa.settle import grades, learn, site_grades
 from foa.values import events
 from foa.values.draft import AgentDraft
 from foa.values.ids import AgentId, SubtaskId, cluster_id
@@ -115,7 +116,13 @@ class Orchestrator:
             request_kind="propose",
             k=job.parameters.candidates_max,
         )
-        routing = await Patience(job, self.registry).route("task", ask)
+        try:
+            routing = await Patience(job, self.registry).route("task", ask)
+        except Unroutable as nobody:
+            if await trainers_for(job, self.router, task) is None:
+                raise
+            # nobody plans, but somebody trains: the task stays one subtask
+            return Done(value=Routed(candidates=(), refusals={str(agent): why for agent, why in nobody.refusals.items()}))
         if routing.fallback:
             job.fell_back(f"task: {routing.fallback}")
         able = routing.candidates[: job.parameters.decomp_max_agents]
@@ -139,11 +146,16 @@ class Orchestrator:
             events.Reported(at=at, subtask=subtask.id, by=found.by, confidence=found.confidence, error=found.error)
         )
         job.events.tell(events.Spent(at=at, total=job.spent))
-        if found.error and await plan_anew(job, self.calls, self.router, reached, subtask, found.error):
+        # a training that failed is not split into others: that would train again
+        if (
+            found.error
+            and not _is_training(reached, subtask)
+            and await plan_anew(job, self.calls, self.router, reached, subtask, found.error)
+        ):
             self._tell_plan(job, reached)
 
     async def _solve(self, job: Job, reached: Progress, subtask: Subtask, inputs: tuple[Input, ...]) -> Report:
-        """One node: draft, cluster, refine, report. A node that cannot be answered is a report with an error."""
+        """One node: draft, cluster, refine, report; or train, report. What cannot be answered is a report with an error."""
         staffed = reached.staffed
         open_nodes = sum(1 for one in reached.plan.subtasks if one.id not in reached.reports)
         saved = job.steps.find(f"report/{subtask.id}", Report)
@@ -153,6 +165,8 @@ class Orchestrator:
         if not drafts:
             why = "no agent fits it" if not staffed.teams.get(subtask.id) else "every agent that was asked was lost"
             return await self._keep(job, failed(subtask, why, lost=job.lost_on(subtask.id)))
+        if _is_training(reached, subtask):
+            return await self._keep(job, report_training(subtask, drafts[0], lost=job.lost_on(subtask.id)))
         ended = await self._refined(job, reached, subtask, drafts, open_nodes)
         answers = [(refined.view, refined.draft, refined.confidence) for refined in ended]
         weights = self._weights(job, [kept.agent for kept in drafts])
@@ -170,15 +184,18 @@ class Orchestrator:
         team = [AgentId(member.agent) for member in reached.staffed.teams.get(subtask.id, ())]
         spares = [AgentId(candidate.agent) for candidate in reached.staffed.spares.get(subtask.id, ())]
         data = job.task.policies if inputs else ()
-        size = job.parameters.team_size
+        training = _is_training(reached, subtask)
+        gather, size, kind = (
+            (gather_training, 1, "train") if training else (gather_drafts, job.parameters.team_size, "draft")
+        )
         for attempt in range(1, job.parameters.reassignments_max + 2):
             if not team:
                 return ()
-            team = await self.enforcer.cleared(job, subtask, team, data=data)
+            team = await self.enforcer.cleared(job, subtask, team, data=data, request=kind)
             if attempt > 1 and team:
                 job.fell_back(f"{subtask.id} goes to another team ({', '.join(team)}): the one before was lost")
             budget = job.account.share(2 * open_nodes * len(team), seconds=job.parameters.draft_seconds)
-            drafts = await gather_drafts(job, self.calls, subtask, team, inputs=inputs, attempt=attempt, budget=budget)
+            drafts = await gather(job, self.calls, subtask, team, inputs=inputs, attempt=attempt, budget=budget)
             if drafts:
                 reached.drafts[subtask.id] = drafts
                 return drafts
@@ -246,9 +263,13 @@ class Orchestrator:
             )
 
         async def grade() -> Done[tuple[Outcome, ...]]:
-            drafters = {kept.agent for kept in chain.from_iterable(reached.drafts.values())}
-            owners = {agent: card.public_key for agent in drafters if (card := self.registry.get(agent)) is not None}
-            graded = grades(job, reports, reached.drafts, owners)
+            nodes = job.steps.under("train/", TrainedNode)
+            workers = {kept.agent for kept in chain.from_iterable(reached.drafts.values())} | {
+                AgentId(node.agent) for node in nodes
+            }
+            sites = {AgentId(site) for node in nodes for site in node.credits}
+            owners = {agent: card.public_key for agent in workers | sites if (card := self.registry.get(agent)) is not None}
+            graded = grades(job, reports, reached.drafts, owners) + site_grades(job, nodes, owners)
             await learn(graded, self.reputation, self.registry, self.outcomes)
             return Done(value=graded)
 
@@ -267,3 +288,7 @@ class Orchestrator:
 
     def _weights(self, job: Job, agents: Iterable[AgentId]) -> dict[AgentId, float]:
         return {agent: self.reputation.mean(agent, job.task.kind) for agent in agents}
+
+
+def _is_training(reached: Progress, subtask: Subtask) -> bool:
+    return subtask.id in reached.staffed.trainings

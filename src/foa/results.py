@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import msgspec
 
@@ -9,6 +10,7 @@ from foa.errors import FabricError
 from foa.job import Job, Steps
 from foa.phases.assign import Staffed
 from foa.phases.synthesise import sources_of
+from foa.phases.train import TrainedNode
 from foa.values.budget import Spend
 from foa.values.ids import AgentId, JobId, SubtaskId
 from foa.values.plan import Plan
@@ -26,6 +28,7 @@ from foa.values.result import (
 )
 
 MAX_SHORT_SOURCES = 100  #: of a result that is too long for a message
+MAX_NODES_SHOWN = 400  #: of one training, in the plan of a result
 
 
 def plan_view(plan: Plan) -> PlanView:
@@ -35,6 +38,33 @@ def plan_view(plan: Plan) -> PlanView:
         edges=tuple(PlanEdge(before=e.before, after=e.after, weight=e.weight, proposers=e.proposers) for e in plan.edges),
         notes=plan.notes,
     )
+
+
+def unrolled(view: PlanView, nodes: Sequence[TrainedNode]) -> PlanView:
+    """The DAG with the rounds of its trainings: the nodes of each stand in a chain that ends in its subtask.
+
+    Of a long training only the last `MAX_NODES_SHOWN` nodes are shown, and that is noted.
+    """
+    chains: dict[tuple[str, int, str], list[TrainedNode]] = {}
+    for node in nodes:
+        chains.setdefault((node.subtask, node.attempt, node.agent), []).append(node)
+    for (subtask, attempt, agent), told in chains.items():
+        place = subtask if attempt == 1 else f"{subtask}/attempt-{attempt}"
+        shown = told[-MAX_NODES_SHOWN:]
+        names = [f"{place}/round-{node.round}/{node.node}" for node in shown]
+        cut = f"{subtask}: {len(told) - len(shown)} earlier nodes of its training are not shown"
+        view = PlanView(
+            nodes=(
+                *view.nodes,
+                *(PlanNode(id=name, text=node.said, proposers=(agent,)) for name, node in zip(names, shown, strict=True)),
+            ),
+            edges=(
+                *view.edges,
+                *(PlanEdge(before=a, after=b, weight=1.0, proposers=()) for a, b in pairwise([*names, subtask])),
+            ),
+            notes=(*view.notes, *([cut] if len(shown) < len(told) else [])),
+        )
+    return view
 
 
 def bill_of(job: Job) -> Bill:
@@ -74,7 +104,7 @@ def finished(
         answer=answer,
         sources=sources_of(answered),
         reports=tuple(ordered),
-        plan=plan_view(plan),
+        plan=unrolled(plan_view(plan), job.steps.under("train/", TrainedNode)),
         assignments=tuple(m for s in nodes for m in staffed.teams.get(s.id, ())),
         refusals=(*_task_refusals(routed), *staffed.refusals),
         clusters=tuple(sorted(clusters, key=lambda view: view.id)),

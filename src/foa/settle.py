@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from foa.errors import BadMessage, ModelUnreachable
 from foa.job import Job
+from foa.phases.train import TrainedNode
 from foa.plan.consensus import similarity, words
 from foa.ports import Outcomes
 from foa.registry.registry import Registry
@@ -14,6 +15,9 @@ from foa.values.ids import AgentId, SubtaskId
 from foa.values.result import Report
 
 log = logging.getLogger(__name__)
+
+FEDERATED = "federated-learning"  #: kind of work that sites are graded for
+LEAST_CREDIT = 1e-9  #: below it nothing was measured
 
 
 def grades(
@@ -61,6 +65,46 @@ def grades(
                 continue
             near = 1.0 if kept.agent == report.by else similarity(words(kept.draft.answer), words(report.answer))
             graded.append(outcome(kept.agent, report, worth * near * (0.5 if kept.draft.fallback else 1.0)))
+    return tuple(graded)
+
+
+def site_grades(job: Job, nodes: Sequence[TrainedNode], owners: Mapping[AgentId, str]) -> tuple[Outcome, ...]:
+    """Grade the sites of the job's trainings by what each brought, summed over its rounds: ½ is nothing, under it is harm.
+
+    The sums are scaled so that the largest, whichever its sign, is 0 or 1; where no credit was measured nobody is graded.
+    The grade is the server agent's word, so it counts as much as the word of any grader that is not this orchestrator.
+
+    Args:
+        job: for its id and the time.
+        nodes: what its trainings told.
+        owners: public key of each agent, as far as known.
+
+    Returns:
+        One outcome for each site and training, of the kind "federated-learning".
+    """
+    total: dict[tuple[str, str], dict[str, float]] = {}
+    for node in nodes:
+        of = total.setdefault((node.subtask, node.agent), {})
+        for site, credit in node.credits.items():
+            of[site] = of.get(site, 0.0) + credit
+    graded: list[Outcome] = []
+    for (subtask, leader), brought in sorted(total.items()):
+        scale = max(map(abs, brought.values()), default=0.0)
+        graded += [
+            Outcome(
+                agent=site,
+                kind=FEDERATED,
+                job=job.id,
+                subtask=subtask,
+                grade=0.5 + 0.5 * credit / scale,
+                by=leader,
+                by_key=owners.get(AgentId(leader), ""),
+                owner_key=owners.get(AgentId(site), ""),
+                at=job.clock.now(),
+            )
+            for site, credit in sorted(brought.items())
+            if scale > LEAST_CREDIT
+        ]
     return tuple(graded)
 
 

@@ -1,10 +1,11 @@
 """Agent-0 stops at any point and starts again: the job ends, and nobody is asked or paid twice."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from foa.app.client import Client
@@ -17,10 +18,11 @@ from foa.models.vectors import CachedEmbedder
 from foa.models.wordllama import WordLlamaEmbedder
 from foa.ports import Clock, Journal
 from foa.transport.memory import MemoryHub
-from foa.values.ids import JobId, OrchestratorId
+from foa.values.ids import AgentId, JobId, OrchestratorId
 from foa.values.task import Submission, Task
 from foa.values.topics import Topics
 from tests.integration.federations import BUDGET, TASK, Script, scripted, settings_for
+from tests.trainers import MIXED, FakeTrainer, training_agent
 
 STEPS = [
     "route",
@@ -71,7 +73,13 @@ async def agents_and_client(
 
 @asynccontextmanager
 async def agent_zero(
-    tmp_path: Path, fabric: MemoryFabric, stores: Stores, clock: Clock | None = None, *, name: str = "agent-0"
+    tmp_path: Path,
+    fabric: MemoryFabric,
+    stores: Stores,
+    clock: Clock | None = None,
+    *,
+    name: str = "agent-0",
+    agents: Sequence[str] = ("a", "b"),
 ) -> AsyncGenerator[None]:
     embedder = CachedEmbedder(WordLlamaEmbedder())
     async with AsyncExitStack() as stack:
@@ -87,7 +95,7 @@ async def agent_zero(
                 clock=clock or SystemClock(),
             )
         )
-        await zero.registry.known(["a", "b"])
+        await zero.registry.known([AgentId(agent) for agent in agents])
         yield
 
 
@@ -151,3 +159,32 @@ async def test_a_job_that_comes_back_after_its_deadline_ends_with_what_was_saved
     assert result.assignments
     assert result.clusters
     assert len(outcomes) == 2  # both drafts of s1 are graded
+
+
+@pytest.mark.parametrize("step", ["train/s1/1/t/round-1/train", "train/s1/1/t/round-2/credit", "draft/s1/1/t", "report/s1"])
+async def test_a_training_goes_on_and_no_node_is_paid_or_told_twice(tmp_path: Path, step: str):
+    fabric, stores = MemoryFabric(MemoryHub()), memory_stores(SystemClock())
+    watched = WatchedJournal(stores.journal, step)
+    stopping = Stores(journal=watched, outcomes=stores.outcomes, replies=stores.replies)
+    trainer, drafter = FakeTrainer(name="t"), Script(plan=MIXED)
+    built = [training_agent(trainer), scripted("b", drafter)]
+    settings, embedder = settings_for(tmp_path), CachedEmbedder(WordLlamaEmbedder())
+    async with (
+        asyncio.timeout(60),
+        run_agents(settings, fabric, built, embedder=embedder, stores=stores, clock=SystemClock()),
+        fabric.connect("client") as transport,
+        Client(transport, Topics()) as client,
+    ):
+        async with agent_zero(tmp_path, fabric, stopping, agents=("t", "b")):
+            job = await client.submit(Submission(task=Task(text=TASK), budget=BUDGET))
+            await watched.reached.wait()
+        async with agent_zero(tmp_path, fabric, stores, agents=("t", "b")):
+            result = await job.result()
+    assert result.status == "done"
+    assert trainer.trained == ["s1"]
+    assert drafter.drafts == ["s2"]
+    # eight nodes at ten tokens
+    assert result.bill.by_agent["t"].tokens_in == 80
+    told = [msgspec.json.decode(raw) for _, raw in await stores.journal.events(job.id)]
+    nodes = [(one["round"], one["node"]) for one in told if one["event"] == "train_node" and one["state"] == "ended"]
+    assert len(nodes) == len(set(nodes)) == 8

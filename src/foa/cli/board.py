@@ -12,19 +12,21 @@ from foa.values import events
 from foa.values.budget import Budget, Spend
 from foa.values.result import Candidate, ClusterView, PlanView
 
-Phase = Literal["intake", "route", "decompose", "draft", "cluster", "refine", "report", "done"]
+Phase = Literal["intake", "route", "decompose", "draft", "train", "cluster", "refine", "report", "done"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
     """One subtask as it stands."""
 
-    state: str = "waiting"  #: waiting · drafting · clustered · refining · reported · failed
+    state: str = "waiting"  #: waiting · drafting · training · clustered · refining · reported · failed
     team: tuple[str, ...] = ()  #: who works on it
     drafts: Mapping[str, float] = field(default_factory=dict[str, float])  #: agent → confidence
     lost: Mapping[str, str] = field(default_factory=dict[str, str])  #: agent → why
     clusters: tuple[tuple[str, ...], ...] = ()
-    round: int = 0  #: the last round anybody posted in
+    round: int = 0  #: the last round anybody posted in, or that is trained
+    node: str = ""  #: of that round, where it is trained
+    said: Mapping[str, str] = field(default_factory=dict[str, str])  #: node → what it gave last, where it is trained
     ended: tuple[ClusterView, ...] = ()
     by: str = ""  #: whose draft stands
     confidence: float = 0.0
@@ -87,6 +89,12 @@ def _fold_node(board: Board, event: events.AnyEvent) -> Board:
         case events.Drafted():
             known = _of(board, event.subtask).drafts
             return _node(board, event.subtask, "draft", drafts={**known, event.agent: event.confidence})
+        case events.TrainStarted():
+            return _node(board, event.subtask, "train", state="training", team=(event.agent,))
+        case events.TrainNode():
+            said = _of(board, event.subtask).said
+            said = {**said, event.node: event.said} if event.state == "ended" else said
+            return _node(board, event.subtask, "train", state="training", round=event.round, node=event.node, said=said)
         case events.AgentLost():
             return _node(board, event.subtask, None, lost={**_of(board, event.subtask).lost, event.agent: event.reason})
         case events.Clustered():

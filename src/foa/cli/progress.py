@@ -22,13 +22,14 @@ from foa.values.result import PlanNode
 _MARKS: Mapping[str, tuple[str, str]] = {
     "waiting": ("·", "dim"),
     "drafting": ("…", "cyan"),
+    "training": ("…", "cyan"),
     "clustered": ("…", "cyan"),
     "refining": ("…", "cyan"),
     "reported": ("✔", "green"),
     "failed": ("✘", "red"),
 }
 _PHASES = ("route", "decompose", "draft", "cluster", "refine", "report", "synthesise")
-_SHOWN_PHASE = {"intake": "route", "done": "synthesise"}
+_SHOWN_PHASE = {"intake": "route", "train": "draft", "done": "synthesise"}
 
 
 def draw(board: Board, *, now: float) -> RenderableType:
@@ -106,6 +107,10 @@ def _described(node: Node) -> str:
             return f"{node.by or '?'}, confidence {node.confidence:.2f}{held}{lost}"
         case "failed":
             return f"no answer: {node.error}{lost}"
+        case "training":
+            told = "; ".join(node.said[name] for name in ("train", "evaluate") if node.said.get(name))
+            where = f", round {node.round}: {node.node}" if node.round else ""
+            return f"training by {', '.join(node.team) or '?'}{where}{f'; last: {told}' if told else ''}{lost}"
         case "refining":
             return f"refining, round {node.round}: {', '.join(node.drafts)}{lost}"
         case "clustered":
@@ -147,6 +152,11 @@ def _early_line(event: events.AnyEvent) -> str:
 
 def _later_line(event: events.AnyEvent) -> str:
     match event:
+        case events.TrainStarted():
+            return f"{event.subtask}: {event.agent} trains"
+        case events.TrainNode():
+            said = f": {event.said}" if event.said else ""
+            return f"{event.subtask}: round {event.round} {event.node}{said}" if event.state == "ended" else ""
         case events.AgentLost():
             return f"{event.subtask or 'task'}: lost {event.agent}: {event.reason}"
         case events.Clustered():

@@ -1,4 +1,7 @@
-"""Phase 1, second half: every subtask is routed, then eq. 3 staffs the teams: exact, under capacity, never forced."""
+"""Phase 1, second half: every subtask is routed, then eq. 3 staffs the teams: exact, under capacity, never forced.
+
+A subtask is a training where an agent that trains fits it better than any that drafts; then it has a team of one.
+"""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -14,6 +17,7 @@ from foa.route import Router, Routing
 from foa.values.ids import AgentId
 from foa.values.plan import Subtask
 from foa.values.result import Candidate, Refusal, TeamMember
+from foa.values.task import Task
 
 
 class Staffed(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,6 +26,7 @@ class Staffed(msgspec.Struct, frozen=True, kw_only=True):
     teams: Mapping[str, tuple[TeamMember, ...]]  #: subtask → its team, best first; a missing subtask is unstaffed
     spares: Mapping[str, tuple[Candidate, ...]]  #: subtask → candidates that were not chosen, best first
     refusals: tuple[Refusal, ...] = ()
+    trainings: tuple[str, ...] = ()  #: subtasks whose team is one agent that trains
 
 
 def joined(one: Staffed, other: Staffed) -> Staffed:
@@ -30,6 +35,7 @@ def joined(one: Staffed, other: Staffed) -> Staffed:
         teams={**one.teams, **other.teams},
         spares={**one.spares, **other.spares},
         refusals=(*one.refusals, *other.refusals),
+        trainings=(*one.trainings, *other.trainings),
     )
 
 
@@ -40,38 +46,59 @@ async def staff(job: Job, router: Router, subtasks: Sequence[Subtask]) -> Done[S
     plan goes on without it.
     """
     found: list[tuple[Subtask, Sequence[Candidate]]] = []
+    trainings: dict[str, Sequence[Candidate]] = {}
     refusals: list[Refusal] = []
     slots: dict[str, int] = {}
     patience = Patience(job, router.registry)
     for subtask in subtasks:
-        try:
-            routing = await patience.route(subtask.id, partial(_route, job, router, subtask))
+        trainers = await trainers_for(job, router, subtask)
+        find = partial(_route, job, router, subtask)
+        try:  # where somebody trains, nobody who is away needs to be waited for
+            routing = await (patience.route(subtask.id, find) if trainers is None else find())
         except Unroutable as nobody:
-            found.append((subtask, ()))
             refusals += _refused(subtask, nobody.refusals)
+            if trainers is None:
+                found.append((subtask, ()))
+            else:
+                trainings[subtask.id] = trainers.candidates
+            continue
+        if trainers is not None and trainers.fit > routing.fit:
+            trainings[subtask.id] = trainers.candidates
             continue
         found.append((subtask, routing.candidates))
         slots |= routing.slots
         refusals += _refused(subtask, routing.refusals)
         if routing.fallback:
             job.fell_back(f"{subtask.id}: {routing.fallback}")
-    teams = _teams(job, found, slots)
+    teams = _teams(job, found, slots) | {name: (_member(name, best[0]),) for name, best in trainings.items()}
+    found += [(subtask, trainings[subtask.id]) for subtask in subtasks if subtask.id in trainings]
     spares: dict[str, tuple[Candidate, ...]] = {
         subtask.id: tuple(c for c in candidates if c.agent not in {m.agent for m in teams.get(subtask.id, ())})
         for subtask, candidates in found
     }
-    return Done(value=Staffed(teams=teams, spares=spares, refusals=tuple(refusals)))
+    return Done(value=Staffed(teams=teams, spares=spares, refusals=tuple(refusals), trainings=tuple(trainings)))
 
 
-async def _route(job: Job, router: Router, subtask: Subtask) -> Routing:
+async def trainers_for(job: Job, router: Router, asked: Subtask | Task) -> Routing | None:
+    """Agents that train and fit what is asked, within its policies as everywhere; None: there are none, or none fits."""
+    if not router.registry.roster.answers("train"):
+        return None
+    try:
+        routing = await _route(job, router, asked, request_kind="train")
+    except Unroutable:
+        return None
+    return None if routing.fallback else routing
+
+
+async def _route(job: Job, router: Router, asked: Subtask | Task, *, request_kind: str = "draft") -> Routing:
     return await router.route(
-        text=subtask.text,
-        skills=subtask.skills,
-        policies=subtask.policies,
+        text=asked.text,
+        skills=asked.skills,
+        policies=asked.policies,
         needs=job.task.needs,
         spec=job.task.spec,
         kind=job.task.kind,
-        request_kind="draft",
+        request_kind=request_kind,
         k=job.parameters.candidates_max,
     )
 
@@ -101,8 +128,10 @@ def _teams(
         chosen = {agents[j] for j in team}
         if chosen:
             teams[subtask.id] = tuple(
-                TeamMember(subtask=subtask.id, agent=c.agent, score=c.score, factors=c.factors)
-                for c in sorted(candidates, key=lambda c: -c.score)
-                if c.agent in chosen
+                _member(subtask.id, c) for c in sorted(candidates, key=lambda c: -c.score) if c.agent in chosen
             )
     return teams
+
+
+def _member(subtask: str, chosen: Candidate) -> TeamMember:
+    return TeamMember(subtask=subtask, agent=chosen.agent, score=chosen.score, factors=chosen.factors)

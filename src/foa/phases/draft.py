@@ -5,12 +5,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-from foa.calls import Calls
-from foa.errors import AgentLost, AgentRefused, BudgetExceeded
+from foa.calls import Calls, or_lost
 from foa.job import Done, Job
 from foa.messages import Drafted, DraftRequest, Input, encode
 from foa.values import events
-from foa.values.budget import Budget, Spend
+from foa.values.budget import Budget
 from foa.values.draft import AgentDraft
 from foa.values.ids import AgentId
 from foa.values.plan import Subtask
@@ -74,31 +73,21 @@ async def gather_drafts(
         budget=budget,
     )
 
-    async def ask(agent: AgentId) -> None:
+    async def ask(agent: AgentId) -> AgentDraft:
         step = f"draft/{subtask.id}/{attempt}/{agent}"
-        saved = job.steps.find(step, AgentDraft)
-        if saved is None:
-            key = f"{job.id}/{subtask.id}/draft/{attempt}"
-            async with calls.ask(job, agent, request, expects=Drafted, key=key, seconds=seconds) as answered:
-                saved = AgentDraft(agent=agent, draft=answered.body.draft, spend=answered.spend)
-                await job.steps.keep(step, Done(value=saved, spends={agent: answered.spend}))
-                _tell(job, subtask, saved)
-        drafts[agent] = saved
+        if (saved := job.steps.find(step, AgentDraft)) is not None:
+            return saved
+        key = f"{job.id}/{subtask.id}/draft/{attempt}"
+        async with calls.ask(job, agent, request, expects=Drafted, key=key, seconds=seconds) as answered:
+            kept = AgentDraft(agent=agent, draft=answered.body.draft, spend=answered.spend)
+            await job.steps.keep(step, Done(value=kept, spends={agent: answered.spend}))
+            _tell(job, subtask, kept)
+        return kept
 
     async def ask_or_lose(agent: AgentId) -> None:
-        refused = f"refused/{subtask.id}/{attempt}/{agent}"
-        try:
-            if (before := job.steps.find(refused, str)) is not None:
-                raise AgentRefused(agent, before)
-            await ask(agent)
-        except AgentLost as loss:
-            job.lose(agent, loss.reason, subtask=subtask.id, asked=loss.asked)
-        except AgentRefused as refusal:
-            if refusal.spend != Spend():
-                await job.steps.keep(refused, Done(value=refusal.reason, spends={agent: refusal.spend}))
-            job.lose(agent, refusal.reason, subtask=subtask.id)
-        except BudgetExceeded as short:
-            job.lose(agent, f"not asked for a draft: {short}", subtask=subtask.id, asked=False)
+        found = await or_lost(job, agent, lambda: ask(agent), subtask=subtask.id, attempt=attempt, what="a draft")
+        if found is not None:
+            drafts[agent] = found
 
     job.events.tell(events.DraftStarted(at=job.clock.now(), subtask=subtask.id, agents=tuple(team)))
     async with asyncio.TaskGroup() as group:

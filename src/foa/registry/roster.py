@@ -126,6 +126,10 @@ class Roster:
         rows = self._rows.get([self._slots[agent] for agent in agents])
         return np.ascontiguousarray(rows[:, BYTES:]).view(np.float16).astype(np.float32).reshape(-1, self._dimension)
 
+    def answers(self, kind: str) -> bool:
+        """Tell whether any agent answers this kind of request."""
+        return self._kinds[kind] > 0
+
     def all_may(self, policies: Collection[str], kind: str) -> bool:
         """Tell whether every agent is cleared for these labels and answers this kind of request (empty: any)."""
         every = len(self._slots)

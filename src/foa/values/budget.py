@@ -34,6 +34,16 @@ class Spend:
         """Prompt and generated tokens together."""
         return self.tokens_in + self.tokens_out
 
+    def beyond(self, other: "Spend") -> "Spend":
+        """What this is more than the other, never below 0."""
+        return Spend(
+            usd=max(0.0, self.usd - other.usd),
+            tokens_in=max(0, self.tokens_in - other.tokens_in),
+            tokens_out=max(0, self.tokens_out - other.tokens_out),
+            calls=max(0, self.calls - other.calls),
+            seconds=max(0.0, self.seconds - other.seconds),
+        )
+
     def __add__(self, other: "Spend") -> "Spend":
         return Spend(
             usd=self.usd + other.usd,

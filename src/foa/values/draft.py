@@ -1,6 +1,7 @@
 """What an agent answers, and where each claim comes from."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import msgspec
@@ -48,3 +49,4 @@ class AgentDraft:
     agent: AgentId
     draft: Draft
     spend: Spend = Spend()
+    figures: Mapping[str, float] = field(default_factory=dict[str, float])  #: of a training: accuracy, ε, …

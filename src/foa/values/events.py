@@ -3,6 +3,7 @@ the terminal draws them. Watchers may join late and may miss some: the journal h
 """
 
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
@@ -62,6 +63,25 @@ class Drafted(Event, frozen=True, kw_only=True, tag="drafted"):
     confidence: float
     spend: Spend
     fallback: str = ""
+
+
+class TrainStarted(Event, frozen=True, kw_only=True, tag="train_started"):
+    """A ready subtask went to the agent that leads its training."""
+
+    subtask: str
+    agent: str
+
+
+class TrainNode(Event, frozen=True, kw_only=True, tag="train_node"):
+    """A node of a training's round began or ended."""
+
+    subtask: str
+    agent: str
+    round: int
+    node: str  #: profile, select, negotiate, train, …
+    state: Literal["began", "ended"]
+    said: str = ""  #: what it gave, in words
+    spend: Spend = Spend()
 
 
 class AgentLost(Event, frozen=True, kw_only=True, tag="lost"):
@@ -130,6 +150,8 @@ AnyEvent = (
     | Planned
     | DraftStarted
     | Drafted
+    | TrainStarted
+    | TrainNode
     | AgentLost
     | Clustered
     | RoundPosted

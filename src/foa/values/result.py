@@ -109,6 +109,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     agents: tuple[str, ...] = ()  #: everyone who contributed
     lost: Mapping[str, str] = {}  #: agent → how it was lost
     error: str = ""  #: not empty: no answer, and why
+    figures: Mapping[str, float] = {}  #: of a training: accuracy, ε, …
 
 
 class Bill(msgspec.Struct, frozen=True, kw_only=True):

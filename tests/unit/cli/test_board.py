@@ -152,3 +152,18 @@ def test_what_a_peer_says_cannot_steer_the_terminal():
     assert "\x1b" not in picture
     assert "\u202e" not in picture
     assert "[red]not markup[/]" in picture
+
+
+def test_a_training_is_shown_by_its_round_and_what_it_gave_last():
+    node = {"subtask": "s1", "agent": "trainer", "round": 2}
+    story = [
+        *STORY[:5],
+        events.TrainStarted(at=102.1, subtask="s1", agent="trainer"),
+        events.TrainNode(at=103.0, **node, node="evaluate", state="ended", said="accuracy 0.80"),
+        events.TrainNode(at=104.0, **node | {"round": 3}, node="train", state="began"),
+    ]
+    board = Board()
+    for event in story:
+        board = board.after(event)
+    assert "training by trainer, round 3: train; last: accuracy 0.80" in text(board)
+    assert [line(event) for event in story[5:]] == ["s1: trainer trains", "s1: round 2 evaluate: accuracy 0.80", ""]
