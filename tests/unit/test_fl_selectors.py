@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from foa.fl.memory import Candidate, Memory, Outcome
-from foa.fl.selectors import SELECTORS, Ask, covering, fair, paced
+from foa.fl.selectors import SELECTORS, Ask, covering, fair, paced, phased
 from foa.fl.selectors.oort import preferred_percentile
 from foa.values.ids import AgentId
 
@@ -137,6 +137,30 @@ def test_a_covering_rule_keeps_a_seat_for_the_full_width() -> None:
 def test_a_covering_rule_changes_nothing_where_the_wide_were_chosen() -> None:
     fleet = [client(i, seconds=1.0 + i, width=1.0) for i in range(4)]
     assert covering(SELECTORS["fedcs"])(fleet, Ask(k=2), rng()) == SELECTORS["fedcs"](fleet, Ask(k=2), rng())
+
+
+def test_a_part_that_was_rarely_trained_gets_more_seats() -> None:
+    narrow = [client(i, seconds=1.0, width=0.25, rounds=3) for i in range(8)]
+    wide = [client(8 + i, seconds=99.0, width=1.0) for i in range(6)]
+    # none of 24 turns trained the outermost part: of 8 seats 8 · (.25 + .25) = 4 are kept for those who can
+    chosen = covering(SELECTORS["fedcs"])(narrow + wide, Ask(k=8), rng())
+    assert len(set(chosen)) == 8
+    assert len(names(*range(8, 14)) & set(chosen)) == 4
+
+
+def test_a_phased_rule_leaves_the_slow_for_later() -> None:
+    fleet = [client(i, seconds=float(i), loss=float(i)) for i in range(10)]
+    rule = phased(SELECTORS["power-of-choice"])
+    # of ten rounds the first six are early: the slowest are 9, 8, 7, which also have the highest losses
+    assert rule(fleet, Ask(k=3, round=6, rounds=10), rng()) == ("c6", "c5", "c4")
+    assert rule(fleet, Ask(k=3, round=7, rounds=10), rng()) == ("c9", "c8", "c7")
+
+
+def test_a_phased_rule_pays_the_turns_that_are_owed_in_every_second_later_round() -> None:
+    fleet = [client(i, seconds=1.0, loss=9.0) for i in range(9)] + [client(9, seconds=99.0, waiting=3.0, loss=0.1)]
+    rule = phased(SELECTORS["power-of-choice"])
+    assert rule(fleet, Ask(k=2, round=8, rounds=10), rng())[0] == "c9"
+    assert "c9" not in rule(fleet, Ask(k=2, round=7, rounds=10), rng())
 
 
 def test_a_device_that_is_slow_at_night_is_remembered_as_such() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from foa.fl.guard import Guard, GuardEntry, GuardLimits
 from foa.fl.memory import Candidate, Memory
 from foa.fl.plans import Bounds, RoundPlan, check_plan, rule_plan
-from foa.fl.selectors import SELECTORS, Ask, covering, fair, paced
+from foa.fl.selectors import SELECTORS, Ask, covering, phased
 from foa.fl.view import RoundRecord, fleet, history, tools
 from foa.ports import Clock, Model, ModelRequest
 from foa.values.ids import AgentId
@@ -138,7 +138,7 @@ class ServerAgent:
             candidates = [candidate for candidate in candidates if candidate.group != plan.avoid]
         rule = SELECTORS[plan.selector]
         if self._fairness:
-            rule = fair(paced(rule))
+            rule = phased(rule)
             rule = covering(rule) if _mixed(candidates) else rule
         ask = Ask(
             k=plan.k,

@@ -15,6 +15,7 @@ from foa.fl.selectors.fedcs import fedcs
 from foa.fl.selectors.ocean import ocean
 from foa.fl.selectors.oort import oort, oort_per_turn
 from foa.fl.selectors.pace import paced
+from foa.fl.selectors.phases import phased
 from foa.fl.selectors.power_of_choice import power_of_choice
 from foa.fl.selectors.uniform import uniform
 
@@ -30,4 +31,4 @@ SELECTORS: Mapping[str, Selector] = {
     "bandit": bandit,
 }
 
-__all__ = ["SELECTORS", "Ask", "Selector", "covering", "fair", "paced"]
+__all__ = ["SELECTORS", "Ask", "Selector", "covering", "fair", "paced", "phased"]
