@@ -10,7 +10,9 @@ NEED_FL = [
     "contract/test_fl_grids.py",
     "integration/test_fl_compression.py",
     "integration/test_fl_events.py",
+    "integration/test_fl_negotiation.py",
     "integration/test_fl_project.py",
+    "integration/test_fl_secure_aggregation.py",
     "integration/test_fl_training.py",
 ]
 _HAS_FL = find_spec("flwr") is not None and find_spec("torch") is not None

@@ -33,12 +33,11 @@ def sum_of(
     seen: Seen | None = None,
 ) -> Levels:
     """The protocol from end to end; whoever is named is gone before that step."""
-    server = Assembly(sorted(vectors), "run-1|1", neighbours=neighbours)
-    members = {node: Member(node=node, about="run-1|1", threshold=server.threshold) for node in vectors}
-    introduced = server.introduce({node: member.keys() for node, member in members.items()})
+    members = {node: Member(node=node, about="run-1|1") for node in vectors}
+    server = Assembly({node: member.keys() for node, member in members.items()}, "run-1|1", neighbours=neighbours)
     shared = {
-        node: Shared(sealed=members[node].share(keys), seed_sha256=members[node].seed_sha256)
-        for node, keys in introduced.items()
+        node: Shared(sealed=members[node].share(keys, server.threshold), seed_sha256=members[node].seed_sha256)
+        for node, keys in server.introduce().items()
         if node not in before_share
     }
     passed = server.pass_on(shared)
@@ -52,6 +51,16 @@ def sum_of(
     if seen is not None:
         seen.masked, seen.there = masked, list(server.there)
     return server.total(revealed)
+
+
+def until_shared(given: Mapping[int, Levels]) -> tuple[Assembly, dict[int, Member], dict[int, Shared]]:
+    members = {node: Member(node=node, about="r") for node in given}
+    server = Assembly({node: member.keys() for node, member in members.items()}, "r")
+    shared = {
+        node: Shared(sealed=members[node].share(keys, server.threshold), seed_sha256=members[node].seed_sha256)
+        for node, keys in server.introduce().items()
+    }
+    return server, members, shared
 
 
 def vectors(count: int, width: int = 5) -> dict[int, Levels]:
@@ -114,10 +123,7 @@ def test_what_the_server_gets_from_a_member_is_no_function_of_its_update() -> No
 def test_with_all_that_is_revealed_the_server_cannot_unmask_one_member_alone() -> None:
     given = vectors(4, width=64)
     seen = Seen()
-    server = Assembly(sorted(given), "r", neighbours=64)
-    members = {node: Member(node=node, about="r", threshold=server.threshold) for node in given}
-    introduced = server.introduce({node: member.keys() for node, member in members.items()})
-    shared = {n: Shared(sealed=members[n].share(k), seed_sha256=members[n].seed_sha256) for n, k in introduced.items()}
+    server, members, shared = until_shared(given)
     passed = server.pass_on(shared)
     seen.masked = {node: members[node].hide(sealed, given[node]) for node, sealed in passed.items()}
     revealed = {node: members[node].reveal(*asked) for node, asked in server.add(seen.masked).items()}
@@ -133,10 +139,7 @@ def test_with_all_that_is_revealed_the_server_cannot_unmask_one_member_alone() -
 # ── a lying server ─────────────────────────────────────────────────────────────────────────────────────────────────────
 def at_reveal(count: int = 4) -> tuple[dict[int, Member], list[int]]:
     given = vectors(count)
-    server = Assembly(sorted(given), "r")
-    members = {node: Member(node=node, about="r", threshold=server.threshold) for node in given}
-    introduced = server.introduce({node: member.keys() for node, member in members.items()})
-    shared = {n: Shared(sealed=members[n].share(k), seed_sha256=members[n].seed_sha256) for n, k in introduced.items()}
+    server, members, shared = until_shared(given)
     for node, sealed in server.pass_on(shared).items():
         members[node].hide(sealed, given[node])
     return members, sorted(given)
@@ -169,34 +172,34 @@ def test_a_member_reveals_once() -> None:
 
 def test_no_threshold_lets_half_of_the_holders_give_both_secrets() -> None:
     for least in (1, 2, 5):
-        member = Member(node=1, about="r", threshold=least)
-        keys = {1: member.keys(), **{node: Member(node=node, about="r", threshold=3).keys() for node in (2, 3, 4)}}
+        member = Member(node=1, about="r")
+        keys = {1: member.keys(), **{node: Member(node=node, about="r").keys() for node in (2, 3, 4)}}
         with pytest.raises(BadMessage, match="threshold"):
-            member.share(keys)
+            member.share(keys, least)
     assert [threshold(holders) for holders in (3, 4, 5, 6, 9, 65)] == [2, 3, 4, 4, 6, 44]
 
 
 def test_a_server_that_makes_keys_up_for_one_person_is_caught_where_it_can_be() -> None:
-    member = Member(node=1, about="r", threshold=2)
-    own, other = member.keys(), Member(node=2, about="r", threshold=2).keys()
+    member = Member(node=1, about="r")
+    own, other = member.keys(), Member(node=2, about="r").keys()
     for keys in (
         {1: own, 2: other, 3: other},  # one key for two
-        {1: other, 2: own, 3: Member(node=3, about="r", threshold=2).keys()},  # its own changed
+        {1: other, 2: own, 3: Member(node=3, about="r").keys()},  # its own changed
         {1: own, 2: other, 3: Keys(other.masking, other.sealing)},
         {1: own, 2: other},
     ):
-        fresh = Member(node=1, about="r", threshold=2)
+        fresh = Member(node=1, about="r")
         fresh.keys()
         with pytest.raises(BadMessage):
-            fresh.share(keys)
+            fresh.share(keys, 2)
 
 
 def test_a_share_sent_to_another_or_in_another_round_is_refused() -> None:
     members, introduced = {}, {}
     for about in ("r|1", "r|2"):
-        members[about] = {node: Member(node=node, about=about, threshold=2) for node in (1, 2, 3)}
+        members[about] = {node: Member(node=node, about=about) for node in (1, 2, 3)}
         introduced[about] = {node: member.keys() for node, member in members[about].items()}
-    sealed = {a: {n: m.share(introduced[a]) for n, m in members[a].items()} for a in members}
+    sealed = {a: {n: m.share(introduced[a], 2) for n, m in members[a].items()} for a in members}
     zeros = np.zeros(2, np.uint32)
     with pytest.raises(BadMessage, match="sealed share"):
         members["r|1"][1].hide({2: sealed["r|2"][2][1], 3: sealed["r|1"][3][1]}, zeros)
@@ -206,10 +209,7 @@ def test_a_share_sent_to_another_or_in_another_round_is_refused() -> None:
 
 def test_one_member_with_wrong_shares_does_not_spoil_the_round() -> None:
     given = vectors(6)
-    server = Assembly(sorted(given), "r")
-    members = {node: Member(node=node, about="r", threshold=server.threshold) for node in given}
-    introduced = server.introduce({node: member.keys() for node, member in members.items()})
-    shared = {n: Shared(sealed=members[n].share(k), seed_sha256=members[n].seed_sha256) for n, k in introduced.items()}
+    server, members, shared = until_shared(given)
     masked = {node: members[node].hide(sealed, given[node]) for node, sealed in server.pass_on(shared).items()}
     revealed = {}
     for node, asked in server.add(masked).items():

@@ -20,6 +20,7 @@ from foa.fl.rounds import RoundRow
 from foa.fl.selectors import SELECTORS
 from foa.fl.server import ServerAgent
 from foa.fl.stages.cohort import AgenticSettings
+from foa.fl.stages.secure import secure_bounds
 from foa.fl.training import Run, Trained, train
 from foa.ports import Clock, Model
 from foa.transport.mqtt import MqttTransport
@@ -78,6 +79,7 @@ async def run_project(
             rounds=project.rounds,
             usd_a_round=project.usd_a_round,
             credit=project.credit,
+            secure_aggregation=project.secure_aggregation,
         ),
         rounds=project.rounds,
         strategy=app.part("strategy")(),
@@ -147,6 +149,8 @@ def adjusted(project: Project, asked: Asked) -> Project:
         # a budget without noise would protect nothing: the server then asks for some
         if project.terms.noise_multiplier == 0 and project.bounds.noise_min == 0:
             project = replace(project, bounds=replace(project.bounds, noise_min=0.5))
+    if project.secure_aggregation:
+        project = replace(project, bounds=secure_bounds(project.bounds))
     return project
 
 

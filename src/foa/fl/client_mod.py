@@ -17,6 +17,7 @@ from foa.fl.contents import arrays_of
 from foa.fl.flower import REFUSED, REFUSED_DEGRADED, ClientAppCallable, failure, pack_content, unpack_content
 from foa.fl.guardian import Accept, Condition, Counter, Guardian, Refuse, Terms, TrainAsk, Verdict
 from foa.fl.packing import is_to_pack, pack_reply
+from foa.fl.secagg.site import SecureSeat
 from foa.fl.terms import RECORD, Told, read_ask, write_told
 from foa.ports import Clock
 
@@ -61,9 +62,18 @@ def guardian_mod(site: Site) -> Mod:
 
 
 def guarded(app: ClientAppCallable, site: Site) -> ClientAppCallable:
-    """The app with the guardian in front, without touching the app."""
+    """The app with the guardian in front, and secure aggregation where the server asks for it, without touching the app."""
     mod = guardian_mod(site)
-    return lambda message, context: mod(message, context, app)
+    return SecureSeat(
+        lambda message, context: mod(message, context, app),
+        refusal=lambda ask: _refusal(site, ask),
+        survivors_min=site.guardian.limits.cohort_min,
+    )
+
+
+def _refusal(site: Site, ask: TrainAsk) -> str | None:
+    verdict = site.guardian.consider(ask, site.condition())
+    return verdict.reason if isinstance(verdict, Refuse) else None
 
 
 def _answer(site: Site, ask: TrainAsk, message: Message, context: Context, call_next: ClientAppCallable) -> Message:

@@ -57,6 +57,7 @@ class Limits:
     clip_max: float = 10.0
     share_a_round: float = 0.25  #: most of the remaining privacy allowance spent in one round
     cohort_min: int = 1  #: fewer clients than this would point at its data
+    secure_aggregation_required: bool = False  #: it trains only where its update is hidden in a sum
     noise_max: float = 8.0  #: noise above which its update would be worthless; it refuses instead
     battery_min: float = 0.3  #: of charge, 0 to 1; unless it is plugged in
     idle_hours: tuple[int, int] = (0, 24)  #: from, to; from > to goes over midnight
@@ -159,6 +160,8 @@ class Guardian:
         limits, terms = self.limits, ask.terms
         if "*" not in limits.purposes and ask.purpose not in limits.purposes:
             return f"purpose {ask.purpose[:60]!r} is not among those the owner allows"
+        if limits.secure_aggregation_required and not ask.secure_aggregation:
+            return "the server would see this site's update by itself, and its owner wants secure aggregation"
         if ask.cohort < limits.cohort_min:
             return f"a cohort of {ask.cohort} is under the owner's {limits.cohort_min}"
         if terms.epochs < 1 or terms.steps < 1 or terms.batch < 1 or not 0 < terms.width <= 1:

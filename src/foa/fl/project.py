@@ -75,6 +75,8 @@ class Project:
     privacy: Privacy | None = None
     usd_a_round: Annotated[float, msgspec.Meta(ge=0, le=1e9)] = 0.0
     credit: bool = False
+    #: the server learns the sum of a round's updates only; rules out credit, screening, compression and every other rule
+    secure_aggregation: bool = False
     sites: Annotated[tuple[SiteSpec, ...], msgspec.Meta(max_length=100_000)] = ()
 
 

@@ -24,6 +24,7 @@ from foa.fl.rounds import OnNode, RoundRow
 from foa.fl.server import ServerAgent
 from foa.fl.sift import Validate
 from foa.fl.stages.cohort import AgenticSettings, Profiles
+from foa.fl.stages.secure import check_secure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,12 +69,15 @@ async def train(
         on_node: hears when a node of a round begins and ends, in order, from the thread of the Strategy.
 
     Raises:
-        BadInput: the checkpoint is not of this run or damaged, or the strategy waits for more nodes than may be chosen.
+        BadInput: the checkpoint is not of this run or damaged, the strategy waits for more nodes than may be chosen, or the
+            run asks for what secure aggregation rules out.
         StoreFailed: it cannot be read or written.
         JobCancelled: somebody cancelled the grid, or `on_node` raised it.
     """
     loop = asyncio.get_running_loop()
     _check_strategy(run.strategy, agent)
+    if run.settings.secure_aggregation:
+        check_secure(run.settings, run.strategy, agent.bounds)
     path = run.checkpoint
     found = None if path is None else load(path, run=run.settings.run)
     state, arrays = (State(), run.arrays) if found is None else (found.state, unpack_arrays(found.model))

@@ -23,7 +23,6 @@ from flwr.supercore.run import Run
 
 from foa.fl.block import FlBlock
 from foa.fl.checkpoint import State
-from foa.fl.contents import size_of
 from foa.fl.outcomes import profiled
 from foa.fl.rounds import OnNode, RoundRow
 from foa.fl.server import ServerAgent
@@ -34,8 +33,9 @@ from foa.fl.stages.cohort import AgenticSettings, Cohort, Profiles
 from foa.fl.stages.events import Events
 from foa.fl.stages.learn import learn
 from foa.fl.stages.measure import accuracies, measured_row, measured_state
-from foa.fl.stages.receive import receive
+from foa.fl.stages.receive import Received, receive
 from foa.fl.stages.record import begun_row, trained_row
+from foa.fl.stages.secure import secure
 
 
 class AgenticGrid(Grid):
@@ -152,17 +152,26 @@ class AgenticGrid(Grid):
         self._events.began("train")
         asked = asks(messages, cohort, self._settings)
         began = time.monotonic()
-        replies = list(self._inner.send_and_receive(asked, timeout=deadline if timeout is None else min(timeout, deadline)))
+        within = deadline if timeout is None else min(timeout, deadline)
+        received = self._exchange(messages, asked, cohort, within)
         seconds = time.monotonic() - began
-        received = receive(
-            messages, asked, replies, cohort, self._settings, losses=self.state.losses, validate=self._validate
-        )
         self.state = learn(self.state, received, cohort, self._settings, seconds=seconds)
-        self._row = trained_row(cohort, received, seconds=seconds, bytes_out=sum(map(size_of, asked)))
+        self._row = trained_row(cohort, received, seconds=seconds, bytes_out=received.bytes_out)
         for node in ("train", "screen", "aggregate"):
             self._events.ended(node, self._row)
         self._events.began("evaluate")
         return received.messages
+
+    def _exchange(self, sent: Sequence[Message], asked: Sequence[Message], cohort: Cohort, seconds: float) -> Received:
+        losses, validate = self.state.losses, self._validate
+        if self._settings.secure_aggregation:
+            going = (sent, asked, cohort, self._settings)
+            return secure(self._carry, *going, seconds=seconds, losses=losses, validate=validate)
+        replies = self._carry(asked, seconds)
+        return receive(sent, asked, replies, cohort, self._settings, losses=losses, validate=validate)
+
+    def _carry(self, messages: Sequence[Message], seconds: float) -> list[Message]:
+        return list(self._inner.send_and_receive(messages, timeout=seconds))
 
     def _measure(self, row: RoundRow, replies: Sequence[Message]) -> RoundRow:
         """EVALUATE."""

@@ -41,36 +41,29 @@ def threshold(holders: int) -> int:
 class Assembly:
     """One round."""
 
-    def __init__(self, ring: Sequence[int], about: str, *, neighbours: int = NEIGHBOURS) -> None:
+    def __init__(self, keys: Mapping[int, Keys], about: str, *, neighbours: int = NEIGHBOURS) -> None:
         """Begin.
 
         Args:
-            ring: the members' numbers, in the order in which they are neighbours; shuffle it.
+            keys: of the members, by number, in the order in which they are neighbours; shuffle it.
             about: names run and round; the members' is the same.
             neighbours: most that one member has; even.
 
         Raises:
             BadMessage: fewer than three members.
         """
-        _enough(len(ring), LEAST)
-        self._about = about
+        _enough(len(keys), LEAST)
+        self._keys, self._about, ring = keys, about, list(keys)
         span = range(-(neighbours // 2), neighbours // 2 + 1)
         near = {node: {ring[(place + step) % len(ring)] for step in span} for place, node in enumerate(ring)}
         self._near: Mapping[int, set[int]] = {node: set(ring) for node in ring} if neighbours + 1 >= len(ring) else near
         self.threshold = threshold(min(neighbours + 1, len(ring)))
-        self._keys: Mapping[int, Keys] = {}
         self._shared: Mapping[int, Shared] = {}
         self._there: list[int] = []
         self._sum = np.zeros(0, np.uint32)
 
-    def introduce(self, keys: Mapping[int, Keys]) -> dict[int, dict[int, Keys]]:
-        """Each member's neighbours' keys, and its own.
-
-        Raises:
-            BadMessage: too few members are left for what all of them need.
-        """
-        self._keys = {node: entry for node, entry in keys.items() if node in self._near}
-        _enough(len(self._keys), max(LEAST, self.threshold))
+    def introduce(self) -> dict[int, dict[int, Keys]]:
+        """Each member's neighbours' keys, and its own."""
         return {node: {other: self._keys[other] for other in self._among(node, self._keys)} for node in self._keys}
 
     def pass_on(self, shared: Mapping[int, Shared]) -> dict[int, dict[int, bytes]]:

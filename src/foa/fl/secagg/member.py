@@ -26,17 +26,16 @@ class Keys:
 class Member:
     """One client in one round."""
 
-    def __init__(self, *, node: int, about: str, threshold: int, survivors_min: int = 2) -> None:
+    def __init__(self, *, node: int, about: str, survivors_min: int = 2) -> None:
         """Begin.
 
         Args:
             node: the client's number.
             about: names run and round; goes into every key, so that nothing can be used in another round.
-            threshold: shares that give a secret back.
             survivors_min: it reveals nothing where fewer members than this sent their masked update; from 2.
         """
-        self._node, self._about, self._threshold = node, about, threshold
-        self._least = max(2, survivors_min)
+        self._node, self._about = node, about
+        self._threshold = self._least = max(2, survivors_min)
         self._sealing, self._masking = secrets.token_bytes(KEY_BYTES), secrets.token_bytes(KEY_BYTES)
         self._seed = secrets.token_bytes(KEY_BYTES)
         self._others: Mapping[int, Keys] = {}
@@ -60,11 +59,12 @@ class Member:
         """By which the server can tell that the seed of its own mask was put together right."""
         return hashlib.sha256(self._seed).digest()
 
-    def share(self, keys: Mapping[int, Keys]) -> dict[int, bytes]:
+    def share(self, keys: Mapping[int, Keys], threshold: int) -> dict[int, bytes]:
         """Sealed shares of its two secrets, one for each neighbour.
 
         Args:
             keys: of its neighbours and itself, by number.
+            threshold: shares that give a secret back.
 
         Raises:
             BadMessage: too few, a key twice, its own changed, or a threshold that half of them reach.
@@ -77,12 +77,13 @@ class Member:
             raise BadMessage(
                 "the keys of this round are not those of different members, this one among them: taking no part"
             )
-        if len(keys) < LEAST or not len(keys) < 2 * self._threshold <= 2 * len(keys):
+        if len(keys) < LEAST or not len(keys) < 2 * threshold <= 2 * len(keys):
             # if half sufficed, one half could be told that a member is there and the other that it left: both secrets
-            raise BadMessage(f"{len(keys)} members with a threshold of {self._threshold} would not hide an update")
+            raise BadMessage(f"{len(keys)} members with a threshold of {threshold} would not hide an update")
+        self._threshold = threshold
         places = {node: place for place, node in enumerate(sorted(keys), 1)}
-        seeds = split(self._seed, places.values(), self._threshold)
-        privates = split(self._masking, places.values(), self._threshold)
+        seeds = split(self._seed, places.values(), threshold)
+        privates = split(self._masking, places.values(), threshold)
         self._others = {node: entry for node, entry in keys.items() if node != self._node}
         self._held = {self._node: (seeds[places[self._node]], privates[places[self._node]])}
         return {

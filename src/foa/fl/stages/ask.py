@@ -43,5 +43,6 @@ def _ask(cohort: Cohort, settings: AgenticSettings, node: int, count: int) -> Tr
         deadline_seconds=plan.deadline_seconds,
         cohort=count,
         rounds=settings.rounds,
-        share=plan.share,
+        secure_aggregation=settings.secure_aggregation,
+        share=1.0 if settings.secure_aggregation else plan.share,
     )

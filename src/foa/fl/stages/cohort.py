@@ -25,6 +25,7 @@ class AgenticSettings:
     quarantine_rounds: int = 3
     #: hidden axes of each array, by name: with them, clients of less width get that part of the model (HeteroFL)
     hidden: Mapping[str, tuple[int, ...]] | None = None
+    secure_aggregation: bool = False  #: single updates stay hidden from the server; see `foa.fl.stages.secure`
     samples_key: str = "num-examples"
     loss_key: str = "loss"
     accuracy_key: str = "accuracy"

@@ -30,6 +30,7 @@ class Received:
     rows: tuple[ClientRow, ...]  #: a row for each client that was asked
     losses: Mapping[AgentId, float | None]  #: of the model it was given, as each client says
     sifted: Sifted
+    bytes_out: int = 0  #: of the messages to clients
 
 
 def receive(
@@ -55,12 +56,12 @@ def receive(
     """
     known = {client: reply for reply in replies if (client := cohort.name(reply.metadata.src_node_id)) is not None}
     sizes = {client: size_of(reply) for client, reply in known.items()}
-    told = {client: _told(reply) for client, reply in known.items() if not reply.has_error()}
+    told = {client: take_told(reply) for client, reply in known.items() if not reply.has_error()}
     base = arrays_of(sent[0]) if sent else {}
     updates, unusable = _updates({client: known[client] for client in told}, asked, cohort, settings)
     sifted = sift(
         base,
-        capped(updates, _limits(cohort)),
+        capped(updates, sample_limits(cohort)),
         rule=cohort.choice.plan.aggregation,
         validate=validate,
         losses=losses,
@@ -69,7 +70,7 @@ def receive(
     sifted = replace(sifted, suspects={**sifted.suspects, **unusable})
     credit = _credit(base, sifted, validate, cohort, settings) if settings.credit else {}
     rows = [
-        *(_failed(client, reply) for client, reply in known.items() if reply.has_error()),
+        *(failed(client, reply) for client, reply in known.items() if reply.has_error()),
         *(ClientRow(client=client, kind="screened", reason=why) for client, why in sifted.suspects.items()),
         *(_trained(update, told[update.client], credit, cohort) for update in sifted.kept),
         *(ClientRow(client=client, kind="lost", reason="it left or was late") for client in _silent(sent, known, cohort)),
@@ -81,10 +82,11 @@ def receive(
         ),
         losses={client: metric(known[client], settings.loss_key) for client in told},
         sifted=sifted,
+        bytes_out=sum(map(size_of, asked)),
     )
 
 
-def _told(reply: Message) -> Told | None:
+def take_told(reply: Message) -> Told | None:
     """What the guardian says, taken out of the message: the strategy knows nothing of it."""
     if RECORD not in reply.content.config_records:
         return None
@@ -109,8 +111,8 @@ def _updates(
     return updates, unusable
 
 
-def _limits(cohort: Cohort) -> Mapping[AgentId, int]:
-    # what a VCV says is rounded, so a truthful count may be a fifth over it
+def sample_limits(cohort: Cohort) -> Mapping[AgentId, int]:
+    """Most that each client's update counts: what its VCV says is rounded, so a truthful count may be a fifth over it."""
     return {block.id: math.ceil(block.samples * 1.2) for block in cohort.profiles.values()}
 
 
@@ -122,7 +124,8 @@ def _credit(
     return shares(base, sifted.kept, validate, rng=np.random.default_rng((settings.seed, cohort.round - 1)))
 
 
-def _failed(client: AgentId, reply: Message) -> ClientRow:
+def failed(client: AgentId, reply: Message) -> ClientRow:
+    """The row of a client that answered with an error."""
     kind = "refused" if reply.error.code >= REFUSED else "lost"
     return ClientRow(client=client, kind=kind, reason=(reply.error.reason or "")[:400])
 
