@@ -37,6 +37,7 @@ class Choice:
     plan: RoundPlan
     clients: tuple[AgentId, ...]
     entry: GuardEntry  #: the guard's record of the decision
+    shares: tuple[float, ...] = (1.0,)  #: what the owner allows where a client's line is too thin for the plan's share
 
 
 class ServerAgent:
@@ -113,7 +114,8 @@ class ServerAgent:
             check=lambda value: check_plan(value, bounds, previous),
             rule=lambda: self._rule(bounds, previous, candidates, records),
         )
-        return Choice(plan=decided.value, clients=self._clients(decided.value, memory, candidates), entry=decided.entry)
+        clients = self._clients(decided.value, memory, candidates)
+        return Choice(plan=decided.value, clients=clients, entry=decided.entry, shares=bounds.shares)
 
     def _weekday(self) -> int:
         # the first of January 1970 was a Thursday
