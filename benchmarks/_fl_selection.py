@@ -5,10 +5,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks._fl_models import deciding
+from benchmarks._fl_models import RECORDED_SEEDS, deciding
 from benchmarks._fl_outing import Outing, outing
 from benchmarks._fl_scenarios import speeds
 from foa.app.settings import Settings
+from foa.errors import BadInput
+from foa.models.recorded import UnknownPrompt
 
 #: Seeds that no choice of a rule or a number was made on; 1000 to 1029 are those that the rule policy was tuned on.
 FIRST_SEED = 5_000
@@ -54,7 +56,8 @@ def select(
     for place, scenario in enumerate(scenarios):
         runs: dict[str, list[Outing]] = {}
         for rule in rules:
-            count = min(seeds, model_seeds) if rule == "agentic-model" else seeds
+            asked = RECORDED_SEEDS[scenario] if model == "recorded" else model_seeds
+            count = min(seeds, asked) if rule == "agentic-model" else seeds
             runs[rule], decided = asyncio.run(_outings(rule, scenario, count, data, settings, model, record))
             row = {**_row(runs[rule], None if rule == BEST else runs.get(BEST)), "decided_by": decided}
             if place == 0:
@@ -72,7 +75,10 @@ async def _outings(
     if asked is None:
         return [await outing(rule, scenario, seed, data=data) for seed in taken], "a fixed rule; no model"
     async with deciding(asked, settings, record=record) as decider:
-        runs = [await outing(rule, scenario, seed, data=data, model=decider) for seed in taken]
+        try:
+            runs = [await outing(rule, scenario, seed, data=data, model=decider) for seed in taken]
+        except UnknownPrompt as error:
+            raise BadInput(f"{error}; the recording is of devices' speeds in FOA_DATA, and of this code") from error
         return runs, decider.name
 
 
