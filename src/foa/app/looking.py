@@ -56,7 +56,8 @@ async def look(settings: Settings, sources: Sequence[AgentSource] = (), *, over:
         fabric = await enter(open_fabric(settings))
         transport = await enter(fabric.connect(f"look-{secrets.token_hex(4)}"))
         topics = Topics(settings.root)
-        registry = await enter(open_registry(transport, embedder=embedder, clock=clock, topics=topics))
+        labels = settings.known_policies()
+        registry = await enter(open_registry(transport, embedder=embedder, clock=clock, topics=topics, policies=labels))
         if here:
             model = await enter(open_model(settings))
             agents = await enter(

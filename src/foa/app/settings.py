@@ -31,6 +31,8 @@ Secret = Annotated[str, msgspec.Meta(max_length=4_000, description="secret")]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 #: RFC 8037, `x`: 32 bytes as base64url without padding.
 _PUBLIC_KEY = re.compile(r"[A-Za-z0-9_-]{43}")
+#: A policy label, or a family of them.
+_LABELS = re.compile(r"[a-z0-9][a-z0-9:._-]{0,63}|[a-z0-9][a-z0-9._-]{0,60}:\*")
 PREFIXES = ("FOA_", "FOE_")
 #: Where values come as text, so that `"2"` is a number there; in a file 2 is.
 LAX = ("environment", "command line")
@@ -55,6 +57,8 @@ class Settings:
     away_seconds: Annotated[int, msgspec.Meta(ge=0, le=3_600)] = 5
     #: first level of every topic; a tenant is a root
     root: Annotated[str, msgspec.Meta(pattern=ID_PATTERN)] = "foa"
+    #: policy labels that this federation knows, `gdpr, phi, region:*`: a card that claims another is refused; empty: any
+    policies: Text = ""
     #: MQTT client library
     transport: Literal["mqttium", "paho"] = "mqttium"
 
@@ -145,6 +149,7 @@ class Settings:
             )
         self.models_by_name()
         self.peers()
+        self.known_policies()
 
     def peers(self) -> Mapping[str, str]:
         """Public keys of the orchestrators that are heard, by name.
@@ -162,6 +167,18 @@ class Settings:
     def other_brokers(self) -> Sequence[str]:
         """Addresses of the brokers of orchestrators elsewhere."""
         return [part.strip() for part in self.gossip_brokers.split(",") if part.strip()]
+
+    def known_policies(self) -> frozenset[str]:
+        """Policy labels that cards may claim, `region:*` for a family; none: any.
+
+        Raises:
+            ValueError: one is no label.
+        """
+        labels = frozenset(part.strip() for part in self.policies.split(",") if part.strip())
+        for label in labels:
+            if not _LABELS.fullmatch(label):
+                raise ValueError(f"FOA_POLICIES: {label!r} is no policy label; write them as `gdpr, phi, region:*`")
+        return labels
 
     def models_by_name(self) -> Mapping[str, str]:
         """What the endpoint calls the models that agent files may ask for.

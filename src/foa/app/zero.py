@@ -18,6 +18,7 @@ from foa.job import one_error
 from foa.orchestrator import Orchestrator
 from foa.policy.safety import SafetyFilter
 from foa.ports import Clock, Embedder, Model, Transport, VectorIndex
+from foa.registry.admission import RegistryLimits
 from foa.registry.listen import listen
 from foa.registry.registry import Registry
 from foa.registry.reputation import Reputation
@@ -49,13 +50,15 @@ async def open_registry(
     topics: Topics,
     name: str = "",
     index: VectorIndex | None = None,
+    policies: frozenset[str] = frozenset(),
 ) -> AsyncGenerator[Registry]:
     """A registry that hears every card and all vitals of the federation while the block lasts.
 
     With a name, which only this session has, the block begins when the cards that are retained have been taken. Without an
     index the search is exact, which for the agents of one question is the quickest.
     """
-    registry = Registry(index or ExactIndex(embedder.dimension), embedder, clock=clock)
+    limits = RegistryLimits(policies=policies)
+    registry = Registry(index or ExactIndex(embedder.dimension), embedder, clock=clock, limits=limits)
 
     async def hear(ready: asyncio.Event) -> None:
         await listen(registry, transport, topics=topics, clock=clock, ready=ready, name=name)
@@ -101,7 +104,10 @@ async def run_agent_zero(
     async with AsyncExitStack() as stack:
         stack.enter_context(one_error())
         enter = stack.enter_async_context
-        registry = await enter(open_registry(transport, embedder=embedder, clock=clock, topics=topics, name=id, index=index))
+        labels = settings.known_policies()
+        registry = await enter(
+            open_registry(transport, embedder=embedder, clock=clock, topics=topics, name=id, index=index, policies=labels)
+        )
         exchange = await enter(Exchange(transport, reply_topic=topics.replies(id)))
         await remember(reputation, registry, stores.outcomes)
         calls = Calls(exchange, transport)

@@ -4,11 +4,14 @@ card ─► signature and bounds (card.py) ─► quarantine? ─► same owner?
 """
 
 from collections import OrderedDict
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from foa.errors import BadCapability, FalseClaim, NotNow
 from foa.registry.bounded import remember
+from foa.registry.card import decode_card
 from foa.registry.roster import Entry
+from foa.values.ids import AgentId
 from foa.values.vcv import Vcv
 
 
@@ -25,6 +28,7 @@ class RegistryLimits:
     strikes: int = 3  #: false claims after which a key is quarantined
     quarantine_seconds: float = 3_600.0
     allow_unsigned: bool = False  #: take cards without a signature
+    policies: frozenset[str] = frozenset()  #: labels that a card may claim, `region:*` for a family; empty: any
     check_text: bool = True  #: compare c with the embedding of the card's own text
     text_similarity: float = 0.95  #: least cosine of that comparison
     search_vectors: int = 8  #: skill and example vectors indexed beside c; 0: c alone
@@ -41,6 +45,32 @@ class Departed:
     version: int
     issued_at: float
     key: str
+
+
+def open_card(payload: bytes, agent: AgentId | None, limits: RegistryLimits) -> Vcv:
+    """Give a VCV that holds together and is the one that its topic says, or refuse it.
+
+    Args:
+        payload: the card.
+        agent: the id it came in under; None: whatever it says.
+        limits: size, signature and labels.
+
+    Raises:
+        FalseClaim, BadCapability: as `decode_card`; another agent's; a label that nobody here knows.
+    """
+    vcv = decode_card(payload, allow_unsigned=limits.allow_unsigned, max_bytes=limits.card_bytes)
+    if agent is not None and vcv.agent_id != agent:
+        raise BadCapability(f"agent {agent}: the card under this id says it is {vcv.agent_id}")
+    if unknown := sorted(label for label in vcv.p if not _is_known(label, limits.policies)):
+        raise BadCapability(
+            f"agent {vcv.agent_id}: this federation knows no policy label {', '.join(unknown[:5])}; "
+            f"it knows {', '.join(sorted(limits.policies)[:20])}"
+        )
+    return vcv
+
+
+def _is_known(label: str, known: Collection[str]) -> bool:
+    return not known or label in known or any(one.endswith(":*") and label.startswith(one[:-1]) for one in known)
 
 
 class Admission:

@@ -17,7 +17,7 @@ import numpy as np
 
 from foa.errors import BadCapability, FalseClaim, ModelUnreachable, NotNow
 from foa.ports import Clock, Embedder, Hit, IndexPoint, IndexQuery, VectorIndex
-from foa.registry.admission import Admission, Departed, RegistryLimits
+from foa.registry.admission import Admission, Departed, RegistryLimits, open_card
 from foa.registry.bloom import set_positions
 from foa.registry.bounded import remember
 from foa.registry.card import decode_card
@@ -301,10 +301,7 @@ class Registry:
     # ── one card, step by step ─────────────────────────────────────────────────────────────────────────────────────────
     def _open(self, agent: AgentId | None, payload: bytes) -> Vcv | BadCapability:
         try:
-            vcv = decode_card(payload, allow_unsigned=self.limits.allow_unsigned, max_bytes=self.limits.card_bytes)
-            if agent is not None and vcv.agent_id != agent:
-                raise BadCapability(f"agent {agent}: the card under this id says it is {vcv.agent_id}")
-            return vcv
+            return open_card(payload, agent, self.limits)
         except BadCapability as refusal:
             return self._refused(agent, refusal, refusal.key if isinstance(refusal, FalseClaim) else "")
 

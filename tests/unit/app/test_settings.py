@@ -164,3 +164,10 @@ def test_a_missing_file_that_was_named_is_an_error(tmp_path):
 def test_settings_do_not_change():
     with pytest.raises(AttributeError):
         Settings().root = "other"  # type: ignore[misc]
+
+
+def test_policy_labels_are_labels_or_families_of_them(tmp_path):
+    read = read_settings(environ={"HOME": str(tmp_path), "FOA_POLICIES": "phi, region:*"})
+    assert read.known_policies() == {"phi", "region:*"}
+    with pytest.raises(BadInput, match="'GDPR' is no policy label"):
+        read_settings(environ={"HOME": str(tmp_path), "FOA_POLICIES": "phi, GDPR"})
