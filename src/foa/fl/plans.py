@@ -10,7 +10,7 @@ from foa.fl.guard import Checked, Unfit
 from foa.fl.replies import among, choice, number, sentence, whole
 from foa.fl.selectors import SELECTORS
 
-REASON = 120  #: characters of a reason at most
+REASON = 80  #: characters of a reason at most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
