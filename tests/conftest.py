@@ -11,6 +11,7 @@ NEED_FL = [
     "integration/test_fl_compression.py",
     "integration/test_fl_events.py",
     "integration/test_fl_negotiation.py",
+    "integration/test_fl_metrics.py",
     "integration/test_fl_project.py",
     "integration/test_fl_secure_aggregation.py",
     "integration/test_fl_training.py",

@@ -3,6 +3,7 @@
 import io
 import math
 import tokenize
+from collections.abc import Sequence
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message, MetricRecord
@@ -51,6 +52,21 @@ def put_arrays(message: Message, arrays: Arrays) -> None:
     """Put another model in the place of its own."""
     name = next(iter(message.content.array_records))
     message.content[name] = ArrayRecord({key: Array(np.ascontiguousarray(value)) for key, value in arrays.items()})
+
+
+def build_of(message: Message) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of its records with arrays and with metrics: Flower's strategies want the same in every reply."""
+    return tuple(sorted(message.content.array_records)), tuple(sorted(message.content.metric_records))
+
+
+def keep_common_metrics(messages: Sequence[Message]) -> None:
+    """Take away each metric that not all of these have: Flower's strategies would use none of the replies."""
+    for name in {name for message in messages for name in message.content.metric_records}:
+        records = [message.content.metric_records[name] for message in messages if name in message.content.metric_records]
+        common = set[str].intersection(*(set(record) for record in records))
+        for record in records:
+            for key in set(record) - common:
+                del record[key]
 
 
 def size_of(message: Message) -> int:

@@ -57,6 +57,7 @@ class Limits:
     clip_max: float = 10.0
     share_a_round: float = 0.25  #: most of the remaining privacy allowance spent in one round
     cohort_min: int = 1  #: fewer clients than this would point at its data
+    evaluates: bool = True  #: it tells accuracies on its held-out records; no ledger counts those
     secure_aggregation_required: bool = False  #: it trains only where its update is hidden in a sum
     noise_max: float = 8.0  #: noise above which its update would be worthless; it refuses instead
     battery_min: float = 0.3  #: of charge, 0 to 1; unless it is plugged in
