@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from flwr.serverapp.strategy import FedAvg
 from foa.fl.aggregate import Arrays
 from foa.fl.block import FlBlock, node_id
 from foa.fl.client_mod import Site, guardian_mod
-from foa.fl.flower import context
+from foa.fl.flower import ClientAppCallable, context
 from foa.fl.grids.in_process import InProcessGrid
 from foa.fl.guardian import Condition, Guardian, Limits, Terms
 from foa.fl.ledger import PrivacyLedger
@@ -70,7 +71,7 @@ async def go(
 ) -> Trained:
     apps = {
         node_id(site): (
-            fl_app.make_app(mods=list((mods or {}).get(site, ()))),
+            behind((mods or {}).get(site, ())),
             context(node_id(site), {"partition-id": i}),
         )
         for i, site in enumerate(SITES)
@@ -81,12 +82,21 @@ async def go(
         return await train(run, grid, led_by or agent(), lambda: known, on_round=heard, on_node=on_node)
 
 
-def site_with(limits: Limits, ledger: PrivacyLedger | None = None, records: int = 2000) -> list[object]:
+def behind(mods: Sequence[Any]) -> ClientAppCallable:
+    """The app with mods in front, the first outermost; unlike mods of a ClientApp, they see every kind of message."""
+    app: ClientAppCallable = fl_app.make_app()
+    for mod in reversed(mods):
+        app = partial(mod, call_next=app)
+    return app
+
+
+def site_with(limits: Limits, ledger: PrivacyLedger | None = None, records: int = 2000, **given: Any) -> list[object]:
     site = Site(
         guardian=Guardian(limits, ledger),
         condition=lambda: Condition(records=records),
         clock=HandClock(),
         keys={"epochs": "local-epochs"},
+        **given,
     )
     return [guardian_mod(site)]
 

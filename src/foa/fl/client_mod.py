@@ -1,28 +1,29 @@
 """A guardian in front of an ordinary Flower ClientApp, as a mod: the app stays as it is. Needs the extra `fl`.
 
-    app = ClientApp(mods=[guardian_mod(site)])
+    app = guarded(app, site)                       # any app
+    app = ClientApp(mods=[guardian_mod(site)])     # the same, but Flower shows its mods no query, so it does not negotiate
 
 A train message is audited, answered with no, or trained on terms the guardian allows; the debit is on disk before the app
-runs, and the reply is on disk before it is sent.
+runs, and the reply is on disk before it is sent. A call for offers is answered here: the app hears nothing of it.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from flwr.app import ConfigRecord, Context, Message
+from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp.typing import Mod
 
 from foa.errors import BadMessage, FabricError
+from foa.fl.bidder import Bidder, Consider, decided_by
 from foa.fl.contents import arrays_of
 from foa.fl.flower import REFUSED, REFUSED_DEGRADED, ClientAppCallable, failure, pack_content, unpack_content
+from foa.fl.guard import GuardEntry
 from foa.fl.guardian import Accept, Condition, Counter, Guardian, Refuse, Terms, TrainAsk, Verdict
-from foa.fl.metrics import SAMPLES, hush
+from foa.fl.negotiation import QUERY, read_call, write_answer
 from foa.fl.packing import is_to_pack, pack_reply
 from foa.fl.secagg.site import SecureSeat
 from foa.fl.terms import RECORD, Told, read_ask, write_told
 from foa.ports import Clock
-
-EVALUATE = "evaluate"  #: Flower's type of a message that asks for measurements
 
 
 def _nothing() -> dict[str, str]:
@@ -36,28 +37,31 @@ class Site:
     guardian: Guardian
     condition: Callable[[], Condition]  #: how the device is now
     clock: Clock
-    consider: Callable[[TrainAsk, Condition], Verdict] | None = None  #: asks a model too; None: the rules alone
+    consider: Consider | None = None  #: asks a model too; None: the rules alone
+    usd_a_round: float = 0.0  #: reserve price
     #: a field of `Terms` → the key by which the app reads it from its `config` record, e.g. {"epochs": "local-epochs"}
     keys: Mapping[str, str] = field(default_factory=_nothing)
     config_record: str = "config"  #: the app's own record
-    samples_key: str = SAMPLES  #: the app's metric that says how much its update counts
 
 
 def guardian_mod(site: Site) -> Mod:
     """The mod. Messages without a `foa` record (another server's) are refused if the site insists on noise."""
 
+    bidder = Bidder(site.guardian, usd=site.usd_a_round, consider=site.consider)
+
     def guard(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-        if message.metadata.message_type == EVALUATE and not site.guardian.limits.evaluates:
-            return failure(message, REFUSED, "its owner tells no measurements")
-        if message.metadata.message_type != "train":
+        kind, ours = message.metadata.message_type, RECORD in message.content.config_records
+        if kind == QUERY and ours:
+            return _bid(site, bidder, message)
+        if kind != "train":
             return call_next(message, context)
-        if RECORD not in message.content.config_records:
+        if not ours:
             if site.guardian.limits.noise_min > 0:
                 return failure(message, REFUSED, "no terms were given and this site trains with noise only")
             return call_next(message, context)
         try:
             ask = read_ask(message.content.config_records[RECORD])
-            return _answer(site, ask, message, context, call_next)
+            return _answer(site, bidder, ask, message, context, call_next)
         except BadMessage as error:
             return failure(message, REFUSED, str(error))
         except FabricError as error:
@@ -74,7 +78,6 @@ def guarded(app: ClientAppCallable, site: Site) -> ClientAppCallable:
         lambda message, context: mod(message, context, app),
         refusal=lambda ask: _refusal(site, ask),
         survivors_min=site.guardian.limits.cohort_min,
-        samples_key=site.samples_key,
     )
 
 
@@ -83,13 +86,37 @@ def _refusal(site: Site, ask: TrainAsk) -> str | None:
     return verdict.reason if isinstance(verdict, Refuse) else None
 
 
-def _answer(site: Site, ask: TrainAsk, message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+def _bid(site: Site, bidder: Bidder, message: Message) -> Message:
+    """The answer to a call for offers."""
+    try:
+        call = read_call(message.content.config_records[RECORD])
+        answer = bidder.answer(call, site.condition(), at=site.clock.now())
+    except BadMessage as error:
+        return failure(message, REFUSED, str(error))
+    except FabricError as error:
+        return failure(message, REFUSED_DEGRADED, str(error))
+    if answer.kind == "refuse":
+        return failure(message, REFUSED_DEGRADED if answer.degraded else REFUSED, answer.reason)
+    record = ConfigRecord(write_answer(answer))  # type: ignore[arg-type]
+    return Message(RecordDict({RECORD: record}), reply_to=message)
+
+
+def _consider(site: Site, bidder: Bidder, ask: TrainAsk, condition: Condition) -> tuple[Verdict, GuardEntry | None]:
+    """The verdict on an ask; what was agreed is not asked of a model again, only of the rules."""
+    if site.consider is None or bidder.stands(ask):
+        return site.guardian.consider(ask, condition), None
+    return site.consider(ask, condition)
+
+
+def _answer(
+    site: Site, bidder: Bidder, ask: TrainAsk, message: Message, context: Context, call_next: ClientAppCallable
+) -> Message:
     ledger = site.guardian.ledger
     kept = None if ledger is None else ledger.find(ask.key)
     if kept is not None:
         return Message(unpack_content(kept), reply_to=message)
     condition = site.condition()
-    verdict = (site.consider or site.guardian.consider)(ask, condition)
+    verdict, entry = _consider(site, bidder, ask, condition)
     if isinstance(verdict, Refuse):
         return failure(message, REFUSED_DEGRADED if verdict.degraded else REFUSED, verdict.reason)
     site.guardian.commit(ask, verdict.terms, condition, at=site.clock.now())
@@ -102,9 +129,7 @@ def _answer(site: Site, ask: TrainAsk, message: Message, context: Context, call_
         return reply
     if packs:
         pack_reply(reply, base, context, run=ask.run, share=ask.share)
-    if verdict.terms.noise_multiplier > 0:
-        hush(reply, records=condition.records, samples_key=site.samples_key)
-    told = _told(site, verdict, site.clock.monotonic() - began)
+    told = replace(_told(site, verdict, site.clock.monotonic() - began), by=decided_by(entry))
     reply.content[RECORD] = ConfigRecord(write_told(told))  # type: ignore[arg-type]
     if ledger is not None and verdict.terms.noise_multiplier > 0:
         ledger.keep(ask.key, pack_content(reply.content))

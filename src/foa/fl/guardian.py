@@ -38,6 +38,8 @@ class TrainAsk:
     rounds: int = 0  #: planned in all, so that a budget can be shared out among them; 0: not told
     secure_aggregation: bool = False  #: single updates stay hidden from the server
     share: float = 1.0  #: of its changes that it is to send, in 8 bits; 1: its whole update
+    usd: float = 0.0  #: pay for the round; 0: none, or not told
+    policies: tuple[str, ...] = ()  #: labels of the run; a site has to be cleared for each
 
     @property
     def key(self) -> str:
@@ -63,6 +65,7 @@ class Limits:
     battery_min: float = 0.3  #: of charge, 0 to 1; unless it is plugged in
     idle_hours: tuple[int, int] = (0, 24)  #: from, to; from > to goes over midnight
     load_max: float = 0.9  #: of its processor, 0 to 1
+    policies: tuple[str, ...] = ()  #: labels it is cleared for, as its card says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +164,8 @@ class Guardian:
         limits, terms = self.limits, ask.terms
         if "*" not in limits.purposes and ask.purpose not in limits.purposes:
             return f"purpose {ask.purpose[:60]!r} is not among those the owner allows"
+        if missing := sorted({*ask.policies} - {*limits.policies}):
+            return f"the run is under {missing[0]!r} and this site is not cleared for it"
         if limits.secure_aggregation_required and not ask.secure_aggregation:
             return "the server would see this site's update by itself, and its owner wants secure aggregation"
         if ask.cohort < limits.cohort_min:

@@ -69,6 +69,7 @@ class ModelGuardian:
             "purpose": ask.purpose[:200],
             "round": ask.round,
             "deadline_seconds": ask.deadline_seconds,
+            "pay_usd": ask.usd,
             "terms": {key: item for key, item in msgspec.to_builtins(terms).items() if key not in ("batch", "clip")},
             "battery": condition.battery,
             "plugged": condition.plugged,

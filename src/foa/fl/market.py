@@ -60,16 +60,20 @@ Bidder = Callable[[Offer, Offer | None, Offer], Offer]
 
 
 def halfway(own: Offer, other: Offer | None, limit: Offer) -> Offer:
-    """The rule: go half of what is left towards one's own limit, whatever the other does."""
-    del other
+    """The server's rule: go half of what is left towards its limit, and in nothing further than the other asks."""
+    meet = other or limit
     return Offer(
-        width=(own.width + limit.width) / 2,
-        epochs=_half(own.epochs, limit.epochs),
-        steps=_half(own.steps, limit.steps),
-        noise_multiplier=(own.noise_multiplier + limit.noise_multiplier) / 2,
-        usd=(own.usd + limit.usd) / 2,
-        deadline_seconds=(own.deadline_seconds + limit.deadline_seconds) / 2,
+        width=max((own.width + limit.width) / 2, min(own.width, meet.width)),
+        epochs=max(_half(own.epochs, limit.epochs), min(own.epochs, meet.epochs)),
+        steps=max(_half(own.steps, limit.steps), min(own.steps, meet.steps)),
+        noise_multiplier=_up(own.noise_multiplier, meet.noise_multiplier, limit.noise_multiplier),
+        usd=_up(own.usd, meet.usd, limit.usd),
+        deadline_seconds=_up(own.deadline_seconds, meet.deadline_seconds, limit.deadline_seconds),
     )
+
+
+def _up(own: float, meet: float, limit: float) -> float:
+    return min((own + limit) / 2, max(own, meet))
 
 
 def _half(own: int, limit: int) -> int:
@@ -104,6 +108,7 @@ class Answer:
     offer: Offer | None = None  #: with `offer`
     reason: str = ""  #: for people
     degraded: bool = False  #: with `refuse`: it would rather have its last update counted again
+    by: str = ""  #: the model that decided and what its guard said; empty: the rules
 
 
 @dataclass(slots=True)
@@ -119,7 +124,9 @@ class Talk:
     called: int = 0
     over: bool = False
     reason: str = ""  #: of a refusal, or why there was no agreement; of the client's last offer otherwise
+    by: str = ""  #: who decided at the client, as it says
     degraded: bool = False
+    silent: bool = False  #: no answer came in time
 
     def call(self) -> Offer:
         """The server's bid for this call."""
@@ -133,7 +140,7 @@ class Talk:
         An offer is taken at once where it meets what the server would bid next. Otherwise the server presses on while calls
         are left, unless the client repeats itself: then its offer is all there is to have.
         """
-        self.reason, self.degraded = answer.reason, answer.degraded
+        self.reason, self.by, self.degraded = answer.reason, answer.by, answer.degraded
         if answer.kind == "accept":
             self._agree(self.side.last)
         elif answer.kind == "refuse" or answer.offer is None:
@@ -158,4 +165,4 @@ class Talk:
 
     def lost(self) -> None:
         """Note that the client did not answer in time."""
-        self.over, self.reason = True, "it left or did not answer the call"
+        self.over, self.silent, self.reason = True, True, "it left or did not answer the call"

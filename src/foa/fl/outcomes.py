@@ -1,11 +1,12 @@
 """What each node of a round gave, as bounded plain data: for live events, for a job's steps, for `rounds.json`."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from foa.fl.rounds import ClientRow, RoundRow
+from foa.values.ids import AgentId
 
 MOST = 200  #: clients named in one value; the row has all of them
 
@@ -13,8 +14,9 @@ MOST = 200  #: clients named in one value; the row has all of them
 def outcomes(row: RoundRow) -> Mapping[str, Any]:
     """What each node gave, by the node's name (`foa.fl.rounds.NODES`). Of a round that is not over: as far as it went."""
     return {
-        "profile": profiled(row.present, row.clients),
-        "select": _plain({"plan": row.plan, "verdict": row.verdict, "faults": row.faults, "model": row.model}),
+        "profile": profiled(row.present, _reasons(row.clients, "refused", node="profile")),
+        "select": _plain({name: getattr(row, name) for name in ("plan", "verdict", "faults", "model", "tokens")})
+        | {"seconds": row.decision_seconds},
         "negotiate": _negotiated(row),
         "train": {kind: _named(row.clients, kind) for kind in ("trained", "lost", "refused")} | {"seconds": row.seconds},
         "screen": _reasons(row.clients, "screened"),
@@ -28,16 +30,16 @@ def outcomes(row: RoundRow) -> Mapping[str, Any]:
     }
 
 
-def profiled(present: int, clients: Sequence[ClientRow]) -> dict[str, Any]:
-    """How many were there, and who could not be a candidate."""
-    return {"present": present, "refused": _reasons(clients, "refused", node="profile")}
+def profiled(present: int, refused: Mapping[AgentId, str] | Mapping[str, str]) -> dict[str, Any]:
+    """How many were there, and who could not be a candidate and why."""
+    return {"present": present, "refused": dict(list(refused.items())[:MOST])}
 
 
 def _negotiated(row: RoundRow) -> dict[str, Any]:
     """By client: bids, what was agreed and why; without negotiation, what it told with its update."""
     if row.talks:
         return {
-            talk.client: _plain({"bids": len(talk.bids), "agreed": talk.agreed, "reason": talk.reason})
+            talk.client: _plain({"bids": len(talk.bids), "agreed": talk.agreed, "reason": talk.reason, "by": talk.by})
             for talk in row.talks[:MOST]
         }
     said = {client.client: client.told or client.reason for client in row.clients if client.told or client.reason}

@@ -55,6 +55,7 @@ class TalkRow:
     bids: tuple[Offer, ...]  #: in turn, the server's first
     agreed: Offer | None
     reason: str = ""  #: why it ended without an agreement, or why the client asked for other terms
+    by: str = ""  #: the model that decided at the client and what its guard said; empty: its rules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

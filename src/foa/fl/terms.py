@@ -13,7 +13,8 @@ from foa.fl.guardian import Terms, TrainAsk
 
 RECORD = "foa"  #: name of the record in a Flower message
 
-Scalar = int | float | str | bool
+Scalar = int | float | str | bool | list[str]
+MAX_POLICIES = 32
 
 
 def write_ask(ask: TrainAsk) -> dict[str, Scalar]:
@@ -28,6 +29,8 @@ def write_ask(ask: TrainAsk) -> dict[str, Scalar]:
         "rounds": ask.rounds,
         "secure-aggregation": ask.secure_aggregation,
         "share": float(ask.share),
+        "usd": float(ask.usd),
+        "policies": list(ask.policies),
         "epochs": terms.epochs,
         "steps": terms.steps,
         "width": float(terms.width),
@@ -51,9 +54,11 @@ def read_ask(values: Mapping[str, object]) -> TrainAsk:
             deadline_seconds=_number(values, "deadline-seconds"),
             cohort=_whole(values, "cohort"),
             rounds=_whole(values, "rounds"),
-            # servers of an older release say neither
+            # servers of an older release say none of these
             secure_aggregation=_yes(values, "secure-aggregation") if "secure-aggregation" in values else False,
             share=_number(values, "share") if "share" in values else 1.0,
+            usd=_number(values, "usd") if "usd" in values else 0.0,
+            policies=_labels(values, "policies") if "policies" in values else (),
             terms=Terms(
                 epochs=_whole(values, "epochs"),
                 steps=_whole(values, "steps"),
@@ -88,6 +93,17 @@ def _number(values: Mapping[str, object], key: str) -> float:
     return float(found)
 
 
+def _labels(values: Mapping[str, object], key: str) -> tuple[str, ...]:
+    found = values[key]
+    try:
+        labels = msgspec.convert(found, type=tuple[str, ...])
+    except msgspec.ValidationError as error:
+        raise BadMessage(f"{key} in the server's terms are no list of labels") from error
+    if len(labels) > MAX_POLICIES or any(len(label) > 64 for label in labels):
+        raise BadMessage(f"{key} in the server's terms are over {MAX_POLICIES}, or longer than 64 characters")
+    return labels
+
+
 def _yes(values: Mapping[str, object], key: str) -> bool:
     found = values[key]
     if not isinstance(found, bool):
@@ -108,6 +124,7 @@ class Told:
     width: float
     epsilon_budget: float  #: −1: it keeps no ledger
     epsilon_left: float  #: in steps of ½; −1: it keeps no ledger
+    by: str = ""  #: the model that decided and what its guard said; empty: the rules
 
 
 def write_told(told: Told) -> dict[str, Scalar]:

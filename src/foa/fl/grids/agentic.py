@@ -23,18 +23,21 @@ from flwr.supercore.run import Run
 
 from foa.fl.block import FlBlock
 from foa.fl.checkpoint import State
+from foa.fl.negotiation import QUERY
 from foa.fl.outcomes import profiled
 from foa.fl.rounds import OnNode, RoundRow
 from foa.fl.server import ServerAgent
 from foa.fl.sift import Validate
+from foa.fl.stages.admit import refusals
 from foa.fl.stages.ask import asks
 from foa.fl.stages.choose import choose, known
 from foa.fl.stages.cohort import AgenticSettings, Cohort, Profiles
 from foa.fl.stages.events import Events
 from foa.fl.stages.learn import learn
 from foa.fl.stages.measure import accuracies, measured_row, measured_state
+from foa.fl.stages.negotiate import negotiate
 from foa.fl.stages.receive import Received, receive
-from foa.fl.stages.record import begun_row, trained_row
+from foa.fl.stages.record import begun_row, trained_row, unasked
 from foa.fl.stages.secure import secure
 
 
@@ -133,18 +136,26 @@ class AgenticGrid(Grid):
         return self._cohort is not None and present.issuperset(self._cohort.choice.clients)
 
     def _begin(self, profiles: Mapping[int, FlBlock]) -> None:
-        """PROFILE, SELECT."""
+        """PROFILE, SELECT, NEGOTIATE."""
         self._events.enter(self.state.memory.round + 1)
         self._events.began("profile")
         self.state = known(self.state, profiles)
-        self._events.ended("profile", profiled(len(profiles), ()))
+        gated = refusals(profiles, self._settings, self._agent.bounds, self.state.rows)
+        self._events.ended("profile", profiled(len(profiles), gated))
         self._events.began("select")
-        deciding = choose(self._agent, self.state, profiles, self._settings)
+        deciding = choose(self._agent, self.state, profiles, self._settings, gated)
         cohort = asyncio.run_coroutine_threadsafe(deciding, self._loop).result()
-        self._cohort, self._row = cohort, begun_row(cohort)
-        self._events.ended("select", self._row)
+        self._events.ended("select", begun_row(cohort))
         self._events.began("negotiate")
+        if self._settings.negotiation.rounds > 0:
+            cohort = negotiate(cohort, self.state, self._settings, self._query)
+        self._cohort, self._row = cohort, begun_row(cohort)
         self._events.ended("negotiate", self._row)
+
+    def _query(self, contents: Mapping[int, RecordDict], seconds: float) -> Sequence[Message]:
+        group = str(self.state.memory.round + 1)
+        calls = [self._inner.create_message(content, QUERY, node, group) for node, content in contents.items()]
+        return list(self._inner.send_and_receive(calls, timeout=seconds))
 
     def _train(self, messages: Sequence[Message], cohort: Cohort, timeout: float | None) -> Sequence[Message]:
         """TRAIN, SCREEN, AGGREGATE."""
@@ -154,6 +165,7 @@ class AgenticGrid(Grid):
         began = time.monotonic()
         within = deadline if timeout is None else min(timeout, deadline)
         received = self._exchange(messages, asked, cohort, within)
+        received = replace(received, rows=(*received.rows, *unasked(cohort)))
         seconds = time.monotonic() - began
         self.state = learn(self.state, received, cohort, self._settings, seconds=seconds)
         self._row = trained_row(cohort, received, seconds=seconds, bytes_out=received.bytes_out)

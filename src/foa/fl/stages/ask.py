@@ -9,17 +9,25 @@ from foa.fl.aggregate import cut
 from foa.fl.contents import arrays_of, put_arrays
 from foa.fl.flower import pack, unpack
 from foa.fl.guardian import TrainAsk
+from foa.fl.negotiation import asked_for
 from foa.fl.stages.cohort import AgenticSettings, Cohort
 from foa.fl.terms import RECORD, write_ask
 
 
 def asks(messages: Sequence[Message], cohort: Cohort, settings: AgenticSettings) -> list[Message]:
-    """What goes out in place of the strategy's messages: a copy each, with its own terms and its own part of the model."""
-    return [_with_ask(message, cohort, settings, len(messages)) for message in messages]
+    """What goes out in place of the strategy's messages: a copy each, with its own terms and its own part of the model.
+
+    Those with whom there is no agreement are left out.
+    """
+    going = [message for message in messages if cohort.asks(cohort.name(message.metadata.dst_node_id))]
+    return [_with_ask(message, cohort, settings) for message in going]
 
 
-def _with_ask(message: Message, cohort: Cohort, settings: AgenticSettings, count: int) -> Message:
-    ask = _ask(cohort, settings, message.metadata.dst_node_id, count)
+def _with_ask(message: Message, cohort: Cohort, settings: AgenticSettings) -> Message:
+    node = message.metadata.dst_node_id
+    ask = ask_for(cohort, settings, node)
+    if (agreed := cohort.agreed(cohort.name(node))) is not None:
+        ask = asked_for(ask, agreed)
     # the strategy shares one record among its messages: each gets its own
     own = unpack(pack(message))
     if settings.hidden is not None and ask.terms.width < 1:
@@ -32,7 +40,8 @@ def _with_ask(message: Message, cohort: Cohort, settings: AgenticSettings, count
     return own
 
 
-def _ask(cohort: Cohort, settings: AgenticSettings, node: int, count: int) -> TrainAsk:
+def ask_for(cohort: Cohort, settings: AgenticSettings, node: int) -> TrainAsk:
+    """What the plan asks of one client, before anything is negotiated."""
     terms, block, plan = settings.terms, cohort.profiles.get(node), cohort.choice.plan
     width = terms.width if block is None else min(terms.width, block.width)
     return TrainAsk(
@@ -41,8 +50,9 @@ def _ask(cohort: Cohort, settings: AgenticSettings, node: int, count: int) -> Tr
         purpose=settings.purpose,
         terms=replace(terms, width=width, noise_multiplier=max(terms.noise_multiplier, plan.noise_floor)),
         deadline_seconds=plan.deadline_seconds,
-        cohort=count,
+        cohort=cohort.size,
         rounds=settings.rounds,
         secure_aggregation=settings.secure_aggregation,
         share=1.0 if settings.secure_aggregation else plan.share,
+        policies=settings.policies,
     )

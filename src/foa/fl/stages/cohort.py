@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 from foa.fl.block import FlBlock
 from foa.fl.guardian import Terms
+from foa.fl.market import Offer, Talk
+from foa.fl.negotiation import Negotiation
 from foa.fl.server import Choice
 from foa.values.ids import AgentId
 
@@ -20,6 +22,8 @@ class AgenticSettings:
     terms: Terms
     purpose: str = "*"
     rounds: int = 0  #: planned in all; told to guardians. 0: not told
+    policies: tuple[str, ...] = ()  #: labels that every site has to be cleared for
+    negotiation: Negotiation = Negotiation()
     usd_a_round: float = 0.0  #: above 0: clients are bought by auction within it
     credit: bool = False  #: Shapley values of every round; needs `validate`
     quarantine_rounds: int = 3
@@ -39,12 +43,31 @@ class Cohort:
     round: int
     choice: Choice
     profiles: Mapping[int, FlBlock]  #: everybody who was there when it was chosen
-    payments: Mapping[AgentId, float] = field(default_factory=dict[AgentId, float])  #: US dollars, by auction
+    payments: Mapping[AgentId, float] = field(default_factory=dict[AgentId, float])  #: US dollars, as bought or agreed
+    gated: Mapping[AgentId, str] = field(default_factory=dict[AgentId, str])  #: who could be no candidate, and why
+    talks: Mapping[AgentId, Talk] = field(default_factory=dict[AgentId, Talk])  #: negotiations; empty: there was none
 
     @property
     def blocks(self) -> Mapping[AgentId, FlBlock]:
         """Everybody who was there, by name."""
         return {block.id: block for block in self.profiles.values()}
+
+    def asks(self, client: AgentId | None) -> bool:
+        """Whether it is to train: chosen, let through the gate, and, where it was negotiated with, agreed with."""
+        if client is None or client not in self.choice.clients or client in self.gated:
+            return False
+        talk = self.talks.get(client)
+        return talk is None or talk.agreed is not None
+
+    @property
+    def size(self) -> int:
+        """How many are to train."""
+        return sum(self.asks(client) for client in self.choice.clients)
+
+    def agreed(self, client: AgentId | None) -> Offer | None:
+        """The terms that were agreed with it."""
+        talk = None if client is None else self.talks.get(client)
+        return None if talk is None else talk.agreed
 
     def name(self, node: int) -> AgentId | None:
         """Whom Flower calls by this number; None for a stranger."""

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from foa.fl.rounds import RoundRow
+from foa.fl.market import Talk
+from foa.fl.rounds import ClientRow, RoundRow, TalkRow
 from foa.fl.stages.cohort import Cohort
 from foa.fl.stages.receive import Received
 
@@ -19,11 +20,28 @@ def begun_row(cohort: Cohort) -> RoundRow:
         decision_seconds=choice.entry.seconds,
         tokens=choice.entry.spend.tokens,
         clients=(),
+        talks=tuple(_talk(talk) for _, talk in sorted(cohort.talks.items())),
         seconds=0.0,
         loss=None,
         taken=False,
         present=len(cohort.profiles),
     )
+
+
+def _talk(talk: Talk) -> TalkRow:
+    return TalkRow(client=talk.client, bids=tuple(talk.bids), agreed=talk.agreed, reason=talk.reason, by=talk.by)
+
+
+def unasked(cohort: Cohort) -> list[ClientRow]:
+    """Rows of those whom the gate or a negotiation kept from training."""
+    gated = [ClientRow(client=client, kind="refused", reason=why, node="profile") for client, why in cohort.gated.items()]
+    parted = [talk for client, talk in cohort.talks.items() if talk.agreed is None and client in cohort.choice.clients]
+    return [*gated, *(_parted(talk) for talk in parted)]
+
+
+def _parted(talk: Talk) -> ClientRow:
+    kind = "lost" if talk.silent else "refused"
+    return ClientRow(client=talk.client, kind=kind, reason=talk.reason, node="negotiate")
 
 
 def trained_row(cohort: Cohort, received: Received, *, seconds: float, bytes_out: int) -> RoundRow:
