@@ -73,7 +73,8 @@ class IndexPoint:
     agent: AgentId
     vector: Vector  #: capability embedding c
     more_vectors: Sequence[Vector] = ()  #: per-skill and example vectors, for MaxSim
-    text: str = ""  #: for lexical search
+    text: str = ""  #: for lexical search: what the agent says of itself
+    proved: str = ""  #: for lexical search: requests it has done well
     bloom: Sequence[int] = ()  #: positions of the set bits of s
     policies: frozenset[str] = frozenset()
     embedder: str = ""

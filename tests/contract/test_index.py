@@ -216,3 +216,26 @@ async def test_closing_during_a_build_loses_nothing(tmp_path: Path):
     again = EdgeIndex(DIMENSION, path=tmp_path, options=EdgeOptions())
     assert await again.count() == 1_999
     await again.aclose()
+
+
+async def test_a_phrase_counts_more_than_its_words_apart(index: VectorIndex):
+    texts = {"together": "stock price watcher", "apart": "price watcher stock"}
+    await index.upsert(
+        [IndexPoint(agent=AgentId(a), vector=unit(0), text=text, kinds=("draft",)) for a, text in texts.items()]
+    )
+    found = {hit.agent: hit for hit in await index.search(IndexQuery(vector=unit(0), text="the stock price", k=5))}
+    assert found[AgentId("together")].lexical > found[AgentId("apart")].lexical > 0
+
+
+async def test_what_was_proved_is_found_and_takes_nothing_from_an_agents_own_words(index: VectorIndex):
+    proved = "\n".join(f"book a table for {guests} guests tonight" for guests in range(64))
+    await index.upsert(
+        [
+            IndexPoint(agent=AgentId("new"), vector=unit(0), text="restaurant finder", kinds=("draft",)),
+            IndexPoint(agent=AgentId("old"), vector=unit(0), text="restaurant finder", proved=proved, kinds=("draft",)),
+        ]
+    )
+    own = {hit.agent: hit.lexical for hit in await index.search(IndexQuery(vector=unit(0), text="restaurant", k=5))}
+    assert own[AgentId("new")] == pytest.approx(own[AgentId("old")])
+    found = await index.search(IndexQuery(vector=unit(0), text="a table tonight", k=5))
+    assert {hit.agent: hit.lexical > 0 for hit in found if hit.agent in ("new", "old")} == {"new": False, "old": True}

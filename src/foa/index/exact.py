@@ -32,7 +32,7 @@ class ExactIndex:
         for point in points:
             self._forget(point.agent)
             self._rows[point.agent] = [self._add(point, vector) for vector in (point.vector, *point.more_vectors)]
-            self._words.put(point.agent, point.text)
+            self._words.put(point.agent, point.text, point.proved)
 
     async def remove(self, agents: Sequence[AgentId]) -> None:
         """Forget; unknown ids do nothing."""

@@ -137,8 +137,7 @@ class QdrantIndex:
             "k": list(point.kinds),
         }
         vectors: dict[str, Any] = {"c": point.vector.tolist()}
-        if point.text:
-            words = document_weights(point.text)
+        if words := document_weights(point.text, point.proved):
             vectors["w"] = q.SparseVector(indices=list(words), values=list(words.values()))
         main = q.PointStruct(
             id=point_id(point.agent, 0), vector=vectors, payload=payload | {"n": 1 + len(point.more_vectors)}

@@ -47,7 +47,7 @@ def digest(point: IndexPoint) -> int:
     state = hashlib.blake2b(digest_size=8)
     for vector in (point.vector, *point.more_vectors):
         state.update(vector.tobytes())
-    facts = (point.text, tuple(point.bloom), sorted(point.policies), point.embedder, tuple(point.kinds))
+    facts = (point.text, point.proved, tuple(point.bloom), sorted(point.policies), point.embedder, tuple(point.kinds))
     state.update(repr(facts).encode(errors="replace"))
     return int.from_bytes(state.digest(), "little") >> 1
 
@@ -155,8 +155,7 @@ class Shard:
             "k": list(point.kinds),
         }
         vectors: dict[str, object] = {"c": point.vector.tolist()}
-        if self.options.words and point.text:
-            words = document_weights(point.text)
+        if self.options.words and (words := document_weights(point.text, point.proved)):
             vectors["w"] = edge.SparseVector(list(words), list(words.values()))
         main, *more = point_ids(row.slot, row.vectors)
         made = [edge.Point(main, vectors, payload | {"n": row.vectors, "h": row.digest})]  # type: ignore[arg-type]

@@ -4,8 +4,9 @@ import hashlib
 import math
 import re
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import lru_cache
+from itertools import pairwise
 
 from foa.values.ids import AgentId
 
@@ -21,7 +22,10 @@ _STOP = frozenset(
 )
 K1 = 1.2
 B = 0.75
-MEAN_WORDS = 18.0  #: of an agent's own text, stop words out, where the engine needs a fixed number
+MEAN_WORDS = 18.0  #: of an agent's own text, stop words out; a fixed number, so that weights do not change with the rest
+LEAD = 16  #: words at the beginning of an agent's text, its name first, whose neighbours count as phrases
+PHRASE = 0.5  #: weight of a phrase beside that of a word
+MOST_PROVED = 3 * MEAN_WORDS  #: words of what was proved that count for its length
 
 
 def words(text: str) -> list[str]:
@@ -42,19 +46,35 @@ def _index(word: str) -> int:
     return int.from_bytes(hashlib.blake2b(word.encode(errors="replace"), digest_size=4).digest(), "little")
 
 
-def document_weights(text: str) -> dict[int, float]:
-    """Give the BM25 weight of each word of a text, by a 32-bit hash of the word; the engine multiplies with its idf.
+def document_weights(text: str, proved: str = "") -> dict[int, float]:
+    """Give the BM25 weight of each word and phrase of an agent, by a 32-bit hash; the engine multiplies with its idf.
 
-    The mean length is taken for `MEAN_WORDS`, so that a text's weights do not change with what else is stored.
+    Args:
+        text: the agent's own; the longer it is, the less each word weighs.
+        proved: requests it has done well. A text beside the other, so that they do not take weight from the agent's own
+            words, and counted as no longer than `MOST_PROVED`, because nobody writes these words to be found.
     """
-    counted = Counter(words(text))
-    longer = K1 * (1 - B + B * counted.total() / MEAN_WORDS)
-    return {_index(word): times * (K1 + 1) / (times + longer) for word, times in counted.items()}
+    own, earned = words(text), words(proved)
+    weights = _damped(Counter(own), len(own), 1.0)
+    weights |= _damped(Counter(_phrases(own[:LEAD])), len(own), PHRASE)
+    for word, weight in _damped(Counter(earned), min(len(earned), MOST_PROVED), 1.0).items():
+        weights[word] = weights.get(word, 0.0) + weight
+    return weights
 
 
 def query_weights(text: str) -> dict[int, float]:
-    """Give each different word of a query the weight 1."""
-    return {_index(word): 1.0 for word in words(text)}
+    """Give each different word and phrase of a query the weight 1."""
+    found = words(text)
+    return {_index(word): 1.0 for word in (*found, *_phrases(found))}
+
+
+def _phrases(found: Sequence[str]) -> list[str]:
+    return [f"{one} {other}" for one, other in pairwise(found)]
+
+
+def _damped(counted: Counter[str], length: float, weight: float) -> dict[int, float]:
+    longer = K1 * (1 - B + B * length / MEAN_WORDS)
+    return {_index(word): weight * times * (K1 + 1) / (times + longer) for word, times in counted.items()}
 
 
 class Words:
@@ -64,25 +84,20 @@ class Words:
     """
 
     def __init__(self) -> None:
-        self._postings: dict[str, dict[AgentId, int]] = {}
-        self._lengths: dict[AgentId, int] = {}
-        self._texts: dict[AgentId, tuple[str, ...]] = {}
-        self._total = 0
+        self._postings: dict[int, dict[AgentId, float]] = {}
+        self._found: dict[AgentId, tuple[int, ...]] = {}
 
-    def put(self, agent: AgentId, text: str) -> None:
-        """Index or replace an agent's text."""
+    def put(self, agent: AgentId, text: str, proved: str = "") -> None:
+        """Index or replace an agent's text and what it has proved."""
         self.drop(agent)
-        counted = Counter(words(text))
-        for word, times in counted.items():
-            self._postings.setdefault(word, {})[agent] = times
-        self._texts[agent] = tuple(counted)
-        self._lengths[agent] = counted.total()
-        self._total += counted.total()
+        weights = document_weights(text, proved)
+        for word, weight in weights.items():
+            self._postings.setdefault(word, {})[agent] = weight
+        self._found[agent] = tuple(weights)
 
     def drop(self, agent: AgentId) -> None:
         """Forget an agent; an unknown one does nothing."""
-        self._total -= self._lengths.pop(agent, 0)
-        for word in self._texts.pop(agent, ()):
+        for word in self._found.pop(agent, ()):
             postings = self._postings[word]
             del postings[agent]
             if not postings:
@@ -91,12 +106,10 @@ class Words:
     def search(self, text: str, allowed: Collection[AgentId] | None = None) -> dict[AgentId, float]:
         """Give the BM25 score of every agent that has a word of this text; `allowed` None: of all."""
         scores: dict[AgentId, float] = {}
-        mean = self._total / max(1, len(self._lengths))
-        for word in dict.fromkeys(words(text)):
+        for word in query_weights(text):
             postings = self._postings.get(word, {})
-            idf = math.log1p((len(self._lengths) - len(postings) + 0.5) / (len(postings) + 0.5))
-            for agent, times in postings.items():
+            idf = math.log1p((len(self._found) - len(postings) + 0.5) / (len(postings) + 0.5))
+            for agent, weight in postings.items():
                 if allowed is None or agent in allowed:
-                    damped = times + K1 * (1 - B + B * self._lengths[agent] / mean)
-                    scores[agent] = scores.get(agent, 0.0) + idf * times * (K1 + 1) / damped
+                    scores[agent] = scores.get(agent, 0.0) + idf * weight
         return scores
