@@ -14,6 +14,7 @@ NEED_FL = [
     "integration/test_fl_metrics.py",
     "integration/test_fl_project.py",
     "integration/test_fl_secure_aggregation.py",
+    "integration/test_fl_thin_lines.py",
     "integration/test_fl_training.py",
 ]
 _HAS_FL = find_spec("flwr") is not None and find_spec("torch") is not None

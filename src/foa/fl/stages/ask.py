@@ -12,6 +12,7 @@ from foa.fl.guardian import TrainAsk
 from foa.fl.negotiation import asked_for
 from foa.fl.stages.cohort import AgenticSettings, Cohort
 from foa.fl.terms import RECORD, write_ask
+from foa.fl.traffic import device_share
 
 
 def asks(messages: Sequence[Message], cohort: Cohort, settings: AgenticSettings) -> list[Message]:
@@ -30,6 +31,7 @@ def _with_ask(message: Message, cohort: Cohort, settings: AgenticSettings) -> Me
         ask = asked_for(ask, agreed)
     # the strategy shares one record among its messages: each gets its own
     own = unpack(pack(message))
+    ask = replace(ask, share=_share(ask, own, cohort))
     if settings.hidden is not None and ask.terms.width < 1:
         put_arrays(own, cut(arrays_of(own), ask.terms.width, settings.hidden))
     for config in own.content.config_records.values():
@@ -38,6 +40,20 @@ def _with_ask(message: Message, cohort: Cohort, settings: AgenticSettings) -> Me
             config["server-round"] = ask.round
     own.content[RECORD] = ConfigRecord(write_ask(ask))  # type: ignore[arg-type]
     return own
+
+
+def _share(ask: TrainAsk, message: Message, cohort: Cohort) -> float:
+    """Of the update: the plan's, or less where the client says that its line is thin."""
+    block = cohort.profiles.get(message.metadata.dst_node_id)
+    if block is None or ask.secure_aggregation:
+        return ask.share
+    return device_share(
+        ask.share,
+        cohort.choice.shares,
+        values=sum(array.size for array in arrays_of(message).values()),
+        bytes_a_second=block.bytes_a_second,
+        deadline_seconds=ask.deadline_seconds,
+    )
 
 
 def ask_for(cohort: Cohort, settings: AgenticSettings, node: int) -> TrainAsk:
