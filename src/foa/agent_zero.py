@@ -23,7 +23,7 @@ from foa.ports import Clock, Delivery, JobRow, Journal, Transport
 from foa.results import fitting, refused, stopped
 from foa.values import events
 from foa.values.budget import Spend
-from foa.values.ids import JobId, OrchestratorId, WireId
+from foa.values.ids import RUN_PREFIX, JobId, OrchestratorId, WireId
 from foa.values.parameters import Parameters
 from foa.values.publication import Filter, Publication
 from foa.values.result import Result
@@ -97,7 +97,8 @@ class AgentZero:
         """Jobs that this Agent-0 took and did not end: the last that admitted them has its id."""
         found: list[JobRow] = []
         for row in await self.journal.jobs(status="running", limit=100_000):
-            if await owner_of(self.journal, row.job) in (self.id, ""):
+            owner = await owner_of(self.journal, row.job)
+            if owner == self.id or (not owner and not row.job.startswith(RUN_PREFIX)):
                 found.append(row)
         return found
 

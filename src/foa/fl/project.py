@@ -19,6 +19,7 @@ from foa.errors import BadInput
 from foa.fl.guardian import Limits, Terms
 from foa.fl.plans import Bounds
 from foa.values.ids import WireId, check_id
+from foa.values.resources import Name
 from foa.values.task import Label
 
 MAX_FILE_BYTES = 200_000
@@ -60,12 +61,15 @@ class Project:
     """What FL.toml says."""
 
     name: Annotated[str, msgspec.Meta(max_length=64)] = ""  #: its id on the fabric; empty: the folder's name
-    description: Annotated[str, msgspec.Meta(max_length=1_000)] = ""  #: what the model does, for those who look for it
     app: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_]+\.py$")] = "app.py"
     rounds: _Positive = 10
     clients: _Positive = 10  #: for apps that make any number of sites
     k: _Positive = 4
     purpose: Annotated[str, msgspec.Meta(max_length=200)] = "*"
+    #: what a training of this project is good for, in the words that people ask with; empty: made of its purpose
+    description: Annotated[str, msgspec.Meta(max_length=2_000)] = ""
+    skills: Annotated[tuple[Name, ...], msgspec.Meta(max_length=16)] = ()  #: of the agent that serves it
+    examples: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=300)], ...], msgspec.Meta(max_length=16)] = ()
     policies: Annotated[tuple[Label, ...], msgspec.Meta(max_length=32)] = ()  #: labels that every site has to be cleared for
     policy: Annotated[str, msgspec.Meta(max_length=1_000)] = ""  #: the owner's wishes for the server agent, in plain words
     terms: Terms = Terms(epochs=1, steps=100, width=1.0, batch=16, noise_multiplier=0.0, clip=1.0)

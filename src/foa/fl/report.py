@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from foa.errors import StoreFailed
 from foa.fl.rounds import RoundRow
+from foa.fl.story import epsilons
 
 _STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a}
 table{border-collapse:collapse;width:100%;font-size:13px}
@@ -47,17 +48,6 @@ def write_report(folder: Path, title: str, rows: Sequence[RoundRow], *, facts: M
     except OSError as error:
         raise StoreFailed(f"report in {folder}: {error}") from error
     return folder / "report.html"
-
-
-def epsilons(rows: Sequence[RoundRow]) -> dict[str, tuple[float, float]]:
-    """For each site that keeps a ledger: (ε spent at most, ε budget), as last told, in steps of ½."""
-    found = dict[str, tuple[float, float]]()
-    for row in rows:
-        for client in row.clients:
-            if client.told is not None and client.told.epsilon_budget >= 0:
-                budget = client.told.epsilon_budget
-                found[client.client] = (budget - client.told.epsilon_left, budget)
-    return found
 
 
 def _picture(draw: Callable[[Axes, Sequence[RoundRow]], None], rows: Sequence[RoundRow]) -> bytes:

@@ -59,6 +59,10 @@ def cluster_id(job: JobId, subtask: SubtaskId, number: int) -> ClusterId:
     return ClusterId(name)
 
 
+#: How the jobs of federated runs begin, which run by themselves: no Agent-0 takes one up.
+RUN_PREFIX = "fl-"
+
+
 def new_job_id() -> JobId:
     """Make a job id that nobody else makes: 80 random bits, 16 base32-like characters."""
     return JobId("job-" + secrets.token_hex(8))
