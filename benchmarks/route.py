@@ -1,47 +1,42 @@
 """How fast and how truly routing finds agents in a large registry.
 
-Profiles are real authors' text, recombined; queries are MetaTool's and Seal-Tools'. Routes are timed without embedding:
-filter, search by vector and words, refusals, score, explanation. Recall is against exact search (numpy) on the same vectors.
-Policy labels are drawn at random: `p100` every agent has, `p10` one in ten, `p1` one in a hundred, `p01` one in a thousand.
+Profiles are real authors' text, recombined (`_fleet.py`); queries are MetaTool's and Seal-Tools'. Routes are timed without
+embedding: filter, search by vector and words, refusals, score, explanation. Recall is against exact search (numpy) on the
+same vectors. `--keep DIR` leaves vectors and index in DIR, for the next run to measure only; what is measured is a copy.
 """
 
 import asyncio
-import itertools
+import importlib
+import importlib.util
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks._data import folder, rows
-from benchmarks._profiles import profiles
+from benchmarks._fleet import LABELS, Fleet, made, point
 from foa.app.clock import SystemClock
-from foa.index.edge import EdgeIndex
 from foa.index.shard import EdgeOptions
 from foa.models.wordllama import WordLlamaEmbedder
-from foa.ports import IndexPoint, IndexQuery
-from foa.registry.admission import RegistryLimits
-from foa.registry.bloom import bloom, set_positions
+from foa.ports import IndexQuery
 from foa.registry.card import build_vcv, encode_card
 from foa.registry.keys import new_key
 from foa.registry.registry import Registry
 from foa.registry.reputation import Reputation
-from foa.registry.shelf import FileShelf
 from foa.route import Router, RouteRules
-from foa.values.ids import AgentId
-from foa.values.resources import Needs, Price, Resources
-from foa.values.vcv import Matrix, Vcv
+from foa.values.resources import Needs
+from foa.values.vcv import Matrix
 
-LABELS = {"p100": 1.0, "p10": 0.1, "p1": 0.01, "p01": 0.001}
-_CHUNK = 2_000
+_HNSWLIB_MOST = 200_000  # agents; beyond, its build would take longer than everything else
 
 
 def run(
     quick: bool, *, agents: int = 0, queries: int = 0, shards: int = 1, quantised: bool = False, words: bool = True,
-    ef: int = 0, updates: int = 0, threads: int = 2,
+    ef: int = 0, updates: int = 0, threads: int = 2, keep: str = "",
 ) -> dict[str, Any]:  # fmt: skip
     """Measure.
 
@@ -50,44 +45,40 @@ def run(
         agents: profiles in the registry; 0: 100,000.
         queries: routes timed and recalls checked, for each label; 0: 500.
         shards: partitions of the index.
-        quantised: 4-bit codes in memory, vectors on disk.
+        quantised: only 4-bit codes in memory, vectors on disk.
         words: keep and search the words.
         ef: candidates of an HNSW search without a filter; 0: the default.
         updates: cards published at 200 a second while an index is built; 0: 400.
         threads: of the index build.
+        keep: folder where vectors and index stay for the next run; empty: nowhere.
     """
     count = agents or (10_000 if quick else 100_000)
     extra = {"ef": ef} if ef else {}
     options = EdgeOptions(quantised=quantised, words=words, build_threads=threads, **extra)
-    return asyncio.run(_run(count, queries or (200 if quick else 500), shards, options, updates or (200 if quick else 400)))
+    return asyncio.run(
+        _run(count, queries or (200 if quick else 500), shards, options, updates or (200 if quick else 400), keep)
+    )
 
 
-async def _run(count: int, queries: int, shards: int, options: EdgeOptions, updates: int) -> dict[str, Any]:
+async def _run(count: int, queries: int, shards: int, options: EdgeOptions, updates: int, keep: str) -> dict[str, Any]:
     embedder = WordLlamaEmbedder()
     await embedder.embed(["load the weights"])
     texts = _queries(queries)
     vectors = await embedder.embed(texts)
-    with tempfile.TemporaryDirectory(prefix="foa-bench-") as name:
-        path = Path(name)
-        source = profiles(count)
-        source = itertools.chain(
-            [next(source)], source
-        )  # the authors' texts are this benchmark's memory, not the registry's
-        before = _resident_mb()
-        index = EdgeIndex(embedder.dimension, path=path / "index", shards=shards, options=options)
-        limits = RegistryLimits(updates_per_second=1e6, updates_burst=10**6)
-        shelf = FileShelf(path / "cards.db")
-        registry = Registry(index, embedder, clock=SystemClock(), limits=limits, shelf=shelf)
-        filled, flags = await _fill(registry, source, count, path / "vectors.f32")
-        started = time.perf_counter()
-        await index.settled()
-        built = time.perf_counter() - started
-        memory = _resident_mb() - before
+    with tempfile.TemporaryDirectory(prefix="foa-bench-", dir=keep or None) as name:
+        fleet = Fleet(Path(keep or name), count, embedder)
+        if keep:
+            await fleet.prepare(options, shards)
+        before = _memory()
+        registry, spent = await fleet.open(Path(name), options, shards)
+        filled = _memory()
         router = Router(registry, embedder, Reputation(), clock=SystemClock(), rules=RouteRules(words=options.words))
         times = await _time_routes(router, texts, vectors)
-        fleet = np.fromfile(path / "vectors.f32", np.float32).reshape(count, embedder.dimension)
-        recalls, searches = await _recalls(registry, vectors, fleet, flags)
-        brute = _brute_force(vectors, fleet)
+        routed = _memory()
+        matrix = fleet.vectors()
+        recalls, searches = await _recalls(registry, vectors, matrix, fleet.flags)
+        baseline = _brute_force(vectors, matrix) | _hnswlib(vectors, matrix)
+        del matrix
         publish = await _publish(registry, embedder, updates, options)
         await registry.aclose()
     return {
@@ -97,12 +88,17 @@ async def _run(count: int, queries: int, shards: int, options: EdgeOptions, upda
             **{f"{label}_{key}": value for label in LABELS for key, value in _spread("", times[label]).items()},
             "recall_at_10": recalls,
             "search_p50_ms": {label: _ms(statistics.median(some)) for label, some in searches.items()},
-            "memory_mb": round(memory),
-            "fill_s": round(filled, 1),
-            "build_s": round(built, 1),
+            # resident; of these the pages of files, which the system takes back when it needs them
+            "memory_mb": routed["Rss"] - before["Rss"],
+            "memory_file_mb": routed["Rss"] - routed["Anonymous"] - before["Rss"] + before["Anonymous"],
+            "memory_before_routes_mb": filled["Rss"] - before["Rss"],
+            "memory_of_process_mb": routed["Rss"],
+            "open_s": round(spent.open, 2),
+            "fill_s": round(spent.fill, 1),
+            "build_s": round(spent.build, 1),
             **publish,
         },
-        "baseline": {"brute_force_p50_ms": _ms(statistics.median(brute)), "brute_force": "numpy float32, both cores"},
+        "baseline": baseline,
         "repetitions": queries,
     }
 
@@ -112,42 +108,6 @@ def _queries(count: int) -> list[str]:
     seal = [row["query"] for row in rows(folder("routing_sealtools") / "test_in_domain.jsonl")]
     both = [text for pair in zip(meta[:: max(1, len(meta) // len(seal))], seal, strict=False) for text in pair]
     return (both * (count // len(both) + 1))[:count]
-
-
-async def _fill(registry: Registry, source: Iterator[str], count: int, file: Path) -> tuple[float, dict[str, np.ndarray]]:
-    """Put agents straight into roster and index: signing a million cards would measure something else."""
-    rng = np.random.default_rng(7)
-    flags = {label: rng.random(count) < share for label, share in LABELS.items()}
-    spent, done = 0.0, 0
-    with file.open("wb") as out:
-        while done < count:
-            texts = list(itertools.islice(source, min(_CHUNK, count - done)))
-            vectors = await registry.embedder.embed(texts)
-            vectors.tofile(out)
-            some = {label: flag[done : done + len(texts)] for label, flag in flags.items()}
-            vcvs = [_vcv(done + i, text, vectors[i], {n for n, f in some.items() if f[i]}) for i, text in enumerate(texts)]
-            started = time.perf_counter()
-            for vcv in vcvs:
-                registry.roster.put(vcv, vcv.e)
-            await registry.index.upsert([_point(vcv) for vcv in vcvs])
-            spent += time.perf_counter() - started
-            done += len(texts)
-    return spent, flags
-
-
-def _vcv(i: int, text: str, vector: np.ndarray, policies: set[str]) -> Vcv:
-    skills = tuple(word for word in text.lower().split() if len(word) > 7)[:4]
-    return Vcv(
-        agent_id=AgentId(f"agent-{i:07}"), version=1, name=f"Agent {i}", description=text, skills=skills, c=vector,
-        s=bloom(skills), r=Resources(price=Price(usd_per_call=0.001 * (i % 17)), latency_seconds=1.0 + i % 5),
-        p=frozenset(policies), e=vector, embedder="bench",
-    )  # fmt: skip
-
-
-def _point(vcv: Vcv) -> IndexPoint:
-    return IndexPoint(
-        agent=vcv.agent_id, vector=vcv.c, text=vcv.description, bloom=set_positions(vcv.s), policies=vcv.p, kinds=vcv.kinds
-    )
 
 
 async def _time_routes(router: Router, texts: Sequence[str], vectors: Matrix) -> dict[str, list[float]]:
@@ -189,7 +149,7 @@ async def _recalls(
     return found, times
 
 
-def _brute_force(vectors: Matrix, fleet: Matrix) -> list[float]:
+def _brute_force(vectors: Matrix, fleet: Matrix) -> dict[str, Any]:
     times: list[float] = []
     for vector in vectors[:50]:
         started = time.perf_counter()
@@ -197,7 +157,37 @@ def _brute_force(vectors: Matrix, fleet: Matrix) -> list[float]:
         top = np.argpartition(-scores, 32)[:32]
         top[np.argsort(-scores[top])]
         times.append(time.perf_counter() - started)
-    return times
+    return {"brute_force_p50_ms": _ms(statistics.median(times)), "brute_force": "numpy float32, both cores, 50 queries"}
+
+
+def _hnswlib(vectors: Matrix, fleet: Matrix) -> dict[str, Any]:
+    """Another library's graph of the same size over the same vectors: without words, filters, payloads, a log or changes."""
+    if importlib.util.find_spec("hnswlib") is None:
+        return {"hnswlib": "not installed (pip install hnswlib compiles it)"}
+    if len(fleet) > _HNSWLIB_MOST:
+        return {"hnswlib": f"not built for more than {_HNSWLIB_MOST:,} agents"}
+    hnswlib = importlib.import_module("hnswlib")
+    graph = hnswlib.Index(space="ip", dim=fleet.shape[1])
+    started = time.perf_counter()
+    graph.init_index(max_elements=len(fleet), M=32, ef_construction=256)
+    graph.add_items(fleet, num_threads=2)
+    built = time.perf_counter() - started
+    graph.set_ef(EdgeOptions().ef)
+    times: list[float] = []
+    hits = 0
+    for vector in vectors:
+        started = time.perf_counter()
+        found, _ = graph.knn_query(vector, k=32, num_threads=1)
+        times.append(time.perf_counter() - started)
+        scores = fleet @ vector
+        least = np.partition(scores, -10)[-10]
+        hits += int((scores[found[0][:10]] >= least - 1e-4).sum())
+    return {
+        "hnswlib": "vectors only, M 32, ef as ours",
+        "hnswlib_p50_ms": _ms(statistics.median(times)),
+        "hnswlib_recall_at_10": round(hits / (10 * len(vectors)), 4),
+        "hnswlib_build_s": round(built, 1),
+    }
 
 
 async def _publish(registry: Registry, embedder: WordLlamaEmbedder, updates: int, options: EdgeOptions) -> dict[str, Any]:
@@ -209,7 +199,7 @@ async def _publish(registry: Registry, embedder: WordLlamaEmbedder, updates: int
         vcv = await build_vcv(agent_id=f"new-{i}", version=1, name=f"quokka {i}", description=text, embedder=embedder)
         cards.append(encode_card(vcv, keys[i % 8]))
     filler = range(options.index_from)
-    more = [_point(_vcv(10**7 + i, f"filler number {i}", _unit(i, embedder.dimension), set())) for i in filler]
+    more = [point(made(10**7 + i, f"filler number {i}", _unit(i, embedder.dimension), set())) for i in filler]
     await registry.index.upsert(more)
     latencies: list[float] = []
     begin = time.perf_counter()
@@ -243,6 +233,8 @@ def _ms(seconds: float) -> float:
     return round(seconds * 1000, 3)
 
 
-def _resident_mb() -> float:
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * 4096 / 1e6
+def _memory() -> dict[str, int]:
+    """Megabytes of this process that are resident, in all and of no file."""
+    lines = Path("/proc/self/smaps_rollup").read_text(encoding="ascii").splitlines()[1:]
+    kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in lines}
+    return {name: round(kilobytes[name] * 1024 / 1e6) for name in ("Rss", "Anonymous")}

@@ -28,7 +28,7 @@ def build(job: BuildJob) -> None:
     target = Path(job.target)
     first, *others = job.sources
     shutil.copytree(first, target)
-    shard = Shard(target, dimension=job.dimension, options=job.options, relay=True)
+    shard = Shard(target, dimension=job.dimension, options=job.options)
     for i, source in enumerate(others):
         copy = target.with_name(f"{target.name}.copy{i}")
         shutil.copytree(source, copy)

@@ -46,6 +46,8 @@ class EdgeIndex:
         self._parts = [Partition(folder, dimension=dimension, options=chosen) for folder in folders]
         self._builds: dict[int, Future[None]] = {}
         self._closed = False
+        for i, thread in enumerate(self._threads):  # a build that was cut off is done now
+            thread.submit(self._build_if_due, i).result()
 
     async def upsert(self, points: Sequence[IndexPoint]) -> None:
         """Store or replace; searchable when it returns."""
