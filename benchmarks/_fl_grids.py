@@ -14,13 +14,16 @@ from pathlib import Path
 
 from benchmarks._fl_digits import mnist, shared
 from benchmarks._fl_mnist_app import ALPHA, CLIENTS, app, lead
+from foa.app.clock import SystemClock
 from foa.broker import Broker, BrokerConfig
 from foa.fl.block import node_id
 from foa.fl.flower import context
 from foa.fl.grids.in_process import InProcessGrid
-from foa.fl.grids.mqtt import FlTopics, MqttGrid
+from foa.fl.grids.mqtt import MqttGrid
+from foa.fl.roll import Roll, Wanted
 from foa.transport.mqtt import MqttTransport
 from foa.values.ids import AgentId
+from foa.values.topics import Topics
 
 Curve = list[tuple[float, float]]
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,7 +71,7 @@ async def _over_mqtt() -> tuple[float, Curve]:
     async with AsyncExitStack() as stack:
         broker = await stack.enter_async_context(Broker(BrokerConfig(host="127.0.0.1", port=0)))
         link = await stack.enter_async_context(MqttTransport(f"mqtt://127.0.0.1:{broker.port}", client_id=f"{run}-server"))
-        grid = await stack.enter_async_context(MqttGrid(link, FlTopics("foa", run)))
+        grid = await stack.enter_async_context(MqttGrid(link, Topics(), run, Roll(Wanted(project=run), SystemClock())))
         edges = [round(i * CLIENTS / PROCESSES) for i in range(PROCESSES + 1)]
         sites = [
             await asyncio.create_subprocess_exec(

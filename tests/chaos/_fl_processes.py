@@ -12,13 +12,15 @@ from typing import Any
 from flwr.app import Context, Message
 from flwr.serverapp.strategy import FedAvg
 from tests import fl_app
+from tests.fl_sites import announced, block, node, will
 
+from foa.agents.versions import Versions
 from foa.app.clock import SystemClock
+from foa.app.keys import host_key
 from foa.fl.block import FlBlock, node_id
 from foa.fl.client_mod import Site, guarded
 from foa.fl.flower import context
 from foa.fl.grids.in_process import InProcessGrid
-from foa.fl.grids.mqtt import FlowerNode, FlTopics, farewell
 from foa.fl.guardian import Condition, Guardian, Limits, Terms
 from foa.fl.ledger import PrivacyLedger
 from foa.fl.plans import Bounds
@@ -49,7 +51,7 @@ def a_run(checkpoint: Path | None) -> Run:
 
 def agent(k: int) -> ServerAgent:
     """Everybody, every round."""
-    bounds = Bounds(k_min=1, k_max=k, deadline_min_seconds=60, deadline_max_seconds=60)
+    bounds = Bounds(k_min=k, k_max=k, deadline_min_seconds=60, deadline_max_seconds=60)
     return ServerAgent(None, SystemClock(), bounds=bounds, k=k, rounds=ROUNDS)
 
 
@@ -77,11 +79,18 @@ def behind(folder: Path, name: str, at_round: int, then: str) -> Any:
 
 async def be_site(folder: Path, name: str, port: int, at_round: int) -> None:
     """A site over a broker."""
-    who, topics = AgentId(name), FlTopics("foa", RUN)
-    kept = context(node_id(who), {"partition-id": int(name[-1])})
-    async with MqttTransport(f"mqtt://127.0.0.1:{port}", client_id=name, will=farewell(topics, who)) as link:
-        app = behind(folder, name, at_round, "wait")
-        await FlowerNode(link, topics, FlBlock(agent=who, samples=20), app, kept).serve()
+    who, clock = AgentId(name), SystemClock()
+    began, versions = clock.now(), Versions(folder / f"{name}.versions")
+    key = host_key(folder)
+    async with (
+        MqttTransport(f"mqtt://127.0.0.1:{port}", client_id=name, will=will(who, since=began)) as link,
+        asyncio.TaskGroup() as group,
+    ):
+        ready, app = asyncio.Event(), behind(folder, name, at_round, "wait")
+        group.create_task(node(link, who, app, clock, int(name[-1])).serve(ready=ready), name="node")
+        await ready.wait()
+        async with announced(link, block(who, epsilon=BUDGET.epsilon), clock, key=key, began=began, versions=versions):
+            await asyncio.Event().wait()
 
 
 async def be_server(folder: Path, at_round: int) -> None:
@@ -91,7 +100,7 @@ async def be_server(folder: Path, at_round: int) -> None:
         name = AgentId(f"site-{i}")
         app = behind(folder, name, at_round if i == 0 else 0, "die")
         apps[node_id(name)] = (app, context(node_id(name), {"partition-id": i}))
-        blocks[node_id(name)] = FlBlock(agent=name, samples=20)
+        blocks[node_id(name)] = FlBlock(agent=name, samples=20, epsilon=BUDGET.epsilon)
     with InProcessGrid(apps, run=RUN) as grid:
         trained = await train(a_run(folder / "run.ckpt"), grid, agent(3), lambda: blocks)
     rounds = [row.round for row in trained.state.rows]

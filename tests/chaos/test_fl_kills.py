@@ -10,10 +10,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tests.chaos._fl_processes import BUDGET, PLAN, ROUNDS, RUN, a_run, agent
+from tests.fl_sites import PROJECT, TOPICS
 
+from foa.app.clock import SystemClock
 from foa.broker import Broker, BrokerConfig
-from foa.fl.grids.mqtt import FlTopics, MqttGrid
+from foa.fl.grids.mqtt import MqttGrid
 from foa.fl.ledger import PrivacyLedger
+from foa.fl.roll import Roll, Wanted
 from foa.fl.rounds import RoundRow
 from foa.fl.training import train
 from foa.transport.mqtt import MqttTransport
@@ -67,11 +70,11 @@ async def site(folder: Path, name: str, port: int, at_round: int) -> AsyncIterat
 
 async def test_a_killed_site_is_lost_for_its_round_and_comes_back(tmp_path: Path) -> None:
     rows: list[RoundRow] = []
-    topics = FlTopics("foa", RUN)
+    roll = Roll(Wanted(project=PROJECT), SystemClock())
     async with (
         Broker(BrokerConfig(host="127.0.0.1", port=0)) as broker,
         MqttTransport(f"mqtt://127.0.0.1:{broker.port}", client_id="server") as link,
-        MqttGrid(link, topics) as grid,
+        MqttGrid(link, TOPICS, RUN, roll) as grid,
         site(tmp_path, "site-1", broker.port, 0),
         site(tmp_path, "site-2", broker.port, 0),
         site(tmp_path, "site-0", broker.port, 2) as doomed,

@@ -7,7 +7,7 @@ import pytest
 
 from foa.errors import BadMessage
 from foa.fl.blobs import BlobClaim, FolderBlobs
-from foa.fl.block import FlBlock, block_of, bucketed_samples, decode_block, node_id
+from foa.fl.block import FlBlock, block_of, bucketed_samples, fl_of, node_id
 from foa.fl.guardian import Terms, TrainAsk
 from foa.fl.terms import Told, read_ask, read_told, write_ask, write_told
 from foa.values.ids import AgentId
@@ -57,26 +57,15 @@ def test_what_a_site_tells_comes_back_and_nonsense_is_nothing() -> None:
     assert read_told({"countered": "perhaps"}) is None
 
 
-def test_a_block_comes_back_from_its_bytes() -> None:
-    block = FlBlock(agent="site-1", samples=128, width=0.5, epsilon=4.0, epsilon_left=3.5)
-    assert decode_block(msgspec.json.encode(block)) == block
+def test_a_block_comes_back_from_its_card() -> None:
+    block = FlBlock(agent="site-1", project="hearts", samples=128, width=0.5, epsilon=4.0, epsilon_left=3.5)
+    assert block_of(block.id, fl_of(block)) == block
+    assert block_of(block.id, fl_of(FlBlock(agent="site-1"))) == FlBlock(agent="site-1")
 
 
-@pytest.mark.parametrize(
-    "payload",
-    [
-        b"",
-        b"[]",
-        b'{"agent": "a/b"}',
-        b'{"agent": "a", "samples": 0}',
-        b'{"agent": "a", "width": 2}',
-        b" " * 5000,
-        b"[" * 4000,
-    ],
-)
-def test_a_block_out_of_bounds_is_refused(payload: bytes) -> None:
-    with pytest.raises(BadMessage):
-        decode_block(payload)
+@pytest.mark.parametrize("fl", [{"samples": 0}, {"width": 2}, {"epsilon": "much"}, {"project": "x" * 65}])
+def test_a_block_out_of_bounds_is_none(fl: dict[str, object]) -> None:
+    assert block_of(AgentId("a7"), fl) is None
 
 
 def test_the_block_of_a_vcv_speaks_for_its_agent_only() -> None:

@@ -48,6 +48,7 @@ async def card_publication(
         kinds=profile.kinds,
         issued_at=issued_at,
         public_key=public_key(key) if key is not None else "",
+        fl=profile.fl,
     )
     return Publication(topic=topics.capability(profile.agent_id), payload=encode_card(vcv, key), retain=True)
 

@@ -16,6 +16,7 @@ from logging import getLogger
 from foa.agents.announce import card_publication, gone_agents, leaving, take_back, vitals_publication
 from foa.agents.brain import Agent
 from foa.agents.desk import Desk
+from foa.agents.profile import AgentProfile
 from foa.agents.seat import Seat
 from foa.agents.tasks import owning_tasks
 from foa.agents.versions import Versions
@@ -122,7 +123,7 @@ class AgentHost:
                 try:
                     for inbox in await self._subscribe(subscriptions):
                         loops.append(work.create_task(self._listen(self._desk, inbox), name="requests"))
-                    await self._announce()
+                    await self._announce([seat.profile for seat in self._seats.values()])
                     if self._host:
                         wills = Filter(topic_filter=self._topics.vitals(AgentId(self._host)))
                         inbox = await subscriptions.enter_async_context(self._transport.subscribe(wills))
@@ -147,8 +148,20 @@ class AgentHost:
         async for delivery in inbox:
             await desk.take(AgentId(self._topics.id_of(delivery.publication.topic)), delivery)
 
-    async def _announce(self) -> None:
-        profiles = [seat.profile for seat in self._seats.values()]
+    def seat(self, agent: AgentId) -> Seat:
+        """The place that an agent of this host works at: hold its slot while it does other work than answering requests."""
+        return self._seats[agent]
+
+    async def renew(self, profile: AgentProfile) -> None:
+        """Tell everyone that an agent of this host has changed: a new card, of the next version (eq. 1).
+
+        Raises:
+            BadCapability, PublishRefused, ModelUnreachable, StoreFailed: it was not told.
+        """
+        self._seats[profile.agent_id].profile = profile
+        await self._announce([profile])
+
+    async def _announce(self, profiles: Sequence[AgentProfile]) -> None:
         issued_at = self._clock.now() if self._began is None else self._began
         versions = await self._versions.next({profile.agent_id: profile.digest() for profile in profiles})
         for profile in profiles:

@@ -83,13 +83,15 @@ class AgentProfile:
     model: str = ""  #: which model it wants; empty: the federation's
     kinds: tuple[str, ...] = KINDS  #: requests it answers
     limits: Limits = Limits()
+    fl: Mapping[str, object] | None = None  #: its federated-learning block; None: it is no site
     folder: Path | None = None  #: where its file is: relative paths of its tools start here
     notes: tuple[str, ...] = ()  #: what was ignored or mended while reading
 
     def digest(self) -> str:
         """Hash of everything that a peer can tell apart; when it changes, the version v grows (eq. 1)."""
         parts = (self.name, self.description, self.spec, self.skills, self.examples, sorted(self.policies), self.resources)
-        return hashlib.sha256(msgspec.json.encode((*parts, self.kinds, self.model))).hexdigest()
+        site = () if self.fl is None else (sorted(self.fl.items()),)
+        return hashlib.sha256(msgspec.json.encode((*parts, self.kinds, self.model, *site))).hexdigest()
 
 
 def load_profile(path: Path) -> AgentProfile:

@@ -30,8 +30,13 @@ KILLED = "the process that ran it was killed; ask again"
 
 
 @contextmanager
-def held(state_dir: Path, name: str) -> Generator[None]:
+def held(state_dir: Path, name: str, *, taken: str = "") -> Generator[None]:
     """Hold an orchestrator's name on this machine while the block lasts.
+
+    Args:
+        state_dir: where names are held.
+        name: the name.
+        taken: what to say where another process holds it; by default that such an orchestrator runs already.
 
     Raises:
         BadInput: the name is no id, or is held already.
@@ -41,7 +46,7 @@ def held(state_dir: Path, name: str) -> Generator[None]:
     file = _open(path)
     try:
         if not _lock(file):
-            raise BadInput(f"an orchestrator called {name} runs here already: give this one another --id")
+            raise BadInput(taken or f"an orchestrator called {name} runs here already: give this one another --id")
         try:
             yield
         finally:

@@ -10,12 +10,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from foa.app.federated_sites import place, run_folder, shared_blobs
+from foa.app.fabric import open_fabric
+from foa.app.federated_blobs import open_blobs
+from foa.app.federated_sites import place, run_folder
 from foa.app.settings import Settings
 from foa.errors import AgentLost, BadInput
 from foa.fl.grids.in_process import InProcessGrid
-from foa.fl.grids.mqtt import FlTopics, MqttGrid
-from foa.fl.project import App, Privacy, Project, SiteSpec, read_project
+from foa.fl.grids.mqtt import MqttGrid
+from foa.fl.project import App, Privacy, Project, SiteSpec, project_id, read_project
+from foa.fl.roll import Roll, Wanted
 from foa.fl.rounds import RoundRow
 from foa.fl.selectors import SELECTORS
 from foa.fl.server import ServerAgent
@@ -23,8 +26,8 @@ from foa.fl.stages.cohort import AgenticSettings
 from foa.fl.stages.secure import secure_bounds
 from foa.fl.training import Run, Trained, train
 from foa.ports import Clock, Model
-from foa.transport.mqtt import MqttTransport
 from foa.values.ids import AgentId, check_id
+from foa.values.topics import Topics
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +95,8 @@ async def run_project(
     if on_start is not None:
         on_start(project, specs)
     if asked.broker:
-        return await _over_broker(asked, settings, run, agent, specs, on_round)
+        roll = Roll(wanted(asked.folder, project, specs), clock)
+        return await _over_broker(asked, settings, run, agent, specs, roll, clock, on_round)
     with ExitStack() as stack:
         places = [
             stack.enter_context(place(project, app, specs, spec, settings=settings, clock=clock, run=asked.run))
@@ -110,25 +114,50 @@ async def _over_broker(
     run: Run,
     agent: ServerAgent,
     specs: Sequence[SiteSpec],
+    roll: Roll,
+    clock: Clock,
     on_round: OnRound | None,
 ) -> Trained:
-    blobs = shared_blobs(settings, asked.run)
     async with (
-        MqttTransport(asked.broker, client_id=f"fl-{asked.run}-server"[:64]) as link,
-        MqttGrid(link, FlTopics("foa", asked.run), blobs=blobs) as grid,
+        open_fabric(replace(settings, broker_url=asked.broker)) as fabric,
+        open_blobs(settings, asked.run, clock) as blobs,
+        fabric.connect(f"fl-{asked.run}"[:64]) as link,
+        MqttGrid(link, Topics(settings.root), asked.run, roll, blobs=blobs) as grid,
     ):
-        try:
-            await grid.present(len(specs), seconds=asked.wait_seconds)
-        except TimeoutError:
-            there = {block.agent for block in grid.profiles().values()}
-            if not there:
-                why = f"no site came within {asked.wait_seconds:g} s: start some with `foa fl site`"
-                raise AgentLost(AgentId(specs[0].name), why) from None
-            missing = ", ".join(spec.name for spec in specs if spec.name not in there)
-            log.warning("going on without %s: they did not come within %g s", missing, asked.wait_seconds)
-        trained = await train(run, grid, agent, grid.profiles, on_round=on_round)
-        blobs.clear()
-        return trained
+        await _gather(grid, specs, asked.wait_seconds)
+        return await train(run, grid, agent, grid.profiles, on_round=on_round)
+
+
+async def _gather(grid: MqttGrid, specs: Sequence[SiteSpec], seconds: float) -> None:
+    """Wait for the sites that the project names; others of the project are welcome, and who comes later joins later.
+
+    Raises:
+        AgentLost: nobody came.
+    """
+    try:
+        await grid.present(len(specs), seconds=seconds)
+    except TimeoutError:
+        there = {block.agent for block in grid.profiles().values()}
+        refused = "".join(f"; {agent}: {why}" for agent, why in list(grid.barred().items())[:5])
+        if not there:
+            why = f"no site came within {seconds:g} s: start some with `foa fl site`{refused}"
+            raise AgentLost(AgentId(specs[0].name), why) from None
+        missing = ", ".join(spec.name for spec in specs if spec.name not in there)
+        log.warning("going on without %s: not there after %g s, each joins when it comes%s", missing, seconds, refused)
+
+
+def wanted(folder: Path, project: Project, specs: Sequence[SiteSpec]) -> Wanted:
+    """Whom a project's runs look for.
+
+    Raises:
+        BadInput: the project's name may not stand in a topic.
+    """
+    return Wanted(
+        project=project_id(folder, project),
+        purpose=project.purpose,
+        policies=frozenset(project.policies),
+        keys={spec.name: spec.key for spec in specs if spec.key},
+    )
 
 
 def adjusted(project: Project, asked: Asked) -> Project:

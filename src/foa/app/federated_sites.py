@@ -1,4 +1,8 @@
-"""One site of a federated-learning project: its guardian, its ledger, its app. Needs the extra `fl`."""
+"""The sites of a federated-learning project as this process has them: guardian, ledger, app. Needs the extra `fl`.
+
+simulated   all in one process, ledgers of the run            `place`
+real        a process each over a broker (`foa.app.federated_site`), one ledger for all runs: it belongs to the data
+"""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -10,19 +14,18 @@ from flwr.app import Context
 
 from foa.app.settings import Settings
 from foa.errors import BadInput, StoreFailed
-from foa.fl.blobs import FolderBlobs
 from foa.fl.block import FlBlock, bucketed_samples, node_id
 from foa.fl.client_mod import Site, guarded
 from foa.fl.client_state import remembered, remembering
 from foa.fl.flower import ClientAppCallable
-from foa.fl.grids.mqtt import FlowerNode, FlTopics, farewell
 from foa.fl.guardian import Condition, Guardian
-from foa.fl.ledger import PrivacyLedger
-from foa.fl.privacy import NoisyTraining, plan_budget
-from foa.fl.project import App, Project, SiteSpec, read_project
+from foa.fl.ledger import PrivacyLedger, bucketed, kept_order
+from foa.fl.privacy import NoisyTraining, PrivacyBudget, plan_budget
+from foa.fl.project import App, Project, SiteSpec
 from foa.ports import Clock
-from foa.transport.mqtt import MqttTransport
 from foa.values.ids import AgentId, check_id
+
+SITES = "sites"  #: the folder beside the runs' in which real sites keep what is theirs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,114 +45,144 @@ class Place(AbstractContextManager["Place"]):
 
 
 def run_folder(settings: Settings, run: str) -> Path:
-    """Where a run keeps its checkpoint, ledgers and report.
+    """Where a run keeps its checkpoint and report, and simulated sites their ledgers.
+
+    Raises:
+        BadInput: that name is taken.
+        StoreFailed: it cannot be made.
+    """
+    if run == SITES:
+        raise BadInput(f"a run cannot be called {SITES!r}: that folder is for what sites keep; choose another --name")
+    return made(settings.state_dir / "fl" / check_id(run, what="run"))
+
+
+def site_folder(settings: Settings, project: str, site: str) -> Path:
+    """Where a real site keeps its ledger, the versions of its card, and what its app remembers of each run.
 
     Raises:
         StoreFailed: it cannot be made.
     """
-    found = settings.state_dir / "fl" / check_id(run, what="run")
+    return made(settings.state_dir / "fl" / SITES / project / check_id(site, what="site"))
+
+
+def made(folder: Path) -> Path:
+    """The folder, made where it was missing.
+
+    Raises:
+        StoreFailed: it cannot be made.
+    """
     try:
-        found.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreFailed(f"{found}: {error}") from error
-    return found
+        raise StoreFailed(f"{folder}: {error}") from error
+    return folder
 
 
 def place(
     project: Project, app: App, specs: Sequence[SiteSpec], spec: SiteSpec, *, settings: Settings, clock: Clock, run: str
 ) -> Place:
-    """Make one site of a project.
+    """Make one simulated site of a project.
 
     Raises:
         BadInput: its ledger was opened with another budget, or what its app kept is damaged.
         StoreFailed: its ledger cannot be opened, or what its app kept cannot be read.
     """
-    number = node_id(AgentId(spec.name))
-    book = _ledger(run_folder(settings, run), project, spec)
-    behind = Site(guardian=Guardian(spec.limits, book), condition=_condition(spec), clock=clock, keys=project.keys)
-    config = {"partition-id": spec.partition, "num-partitions": len(specs), "data": settings.data}
-    state = run_folder(settings, run) / f"state-{spec.name}.bin"
+    kept = run_folder(settings, run)
+    book = open_ledger(kept / f"ledger-{spec.name}.db", project, spec)
+    acting, context = open_app(
+        project, app, spec, book, count=len(specs), data=settings.data, clock=clock, state=kept / f"state-{spec.name}.bin"
+    )
     return Place(
-        spec=spec,
-        number=number,
-        app=remembering(guarded(app.part("app"), behind), state),
-        context=remembered(state, number, config),
-        block=FlBlock(
-            agent=spec.name,
-            samples=bucketed_samples(spec.records),
-            width=spec.width,
-            usd_a_round=spec.usd_a_round,
-            bytes_a_second=spec.bytes_a_second,
-            group=spec.group,
-            epsilon=None if book is None else book.budget.epsilon,
-        ),
-        ledger=book,
+        spec=spec, number=node_id(AgentId(spec.name)), app=acting, context=context, block=block_for(spec, book), ledger=book
     )
 
 
-async def serve_site(
-    folder: Path,
-    name: str,
-    run: str,
-    broker: str,
-    settings: Settings,
-    clock: Clock,
+def open_app(
+    project: Project,
+    app: App,
+    spec: SiteSpec,
+    book: PrivacyLedger | None,
     *,
-    adjust: Callable[[Project], Project] = lambda project: project,
-    clients: int | None = None,
-    on_ready: Callable[[FlBlock], None] | None = None,
-) -> None:
-    """Be one site of a run over a broker, until cancelled.
+    count: int,
+    data: str,
+    clock: Clock,
+    state: Path,
+) -> tuple[ClientAppCallable, Context]:
+    """The app of one site in one run, with its guardian in front, and what the app keeps between rounds.
 
     Args:
-        folder: of the project.
-        name: of the site.
-        run: its name; the server uses the same.
-        broker: address.
-        settings: where the ledger is kept, and the data.
+        project: whose app it is.
+        app: the user's.
+        spec: of the site.
+        book: its ledger.
+        count: sites of the project.
+        data: folder of the data.
         clock: for the ledger.
-        adjust: what the command line changes in the project; the server's must be the same.
-        clients: for projects that make any number of sites.
-        on_ready: called once, when it is connected.
+        state: file of what the app keeps in this run.
 
     Raises:
-        BadInput: the project has no such site.
-        BrokerUnreachable: there is no broker at that address.
+        BadInput: what the app kept is damaged.
+        StoreFailed: it cannot be read.
     """
-    project = adjust(read_project(folder))
-    app = App(folder, project)
-    specs = app.sites(project, clients)
-    spec = next((spec for spec in specs if spec.name == name), None)
-    if spec is None:
-        shown = ", ".join(spec.name for spec in specs[:10])
-        raise BadInput(f"{folder} has no site {name!r}: it has {shown}{', …' if len(specs) > 10 else ''}")
-    topics = FlTopics("foa", check_id(run, what="run"))
-    link = MqttTransport(broker, client_id=f"fl-{run}-{name}"[:64], will=farewell(topics, AgentId(name)), keep_alive=10)
-    with place(project, app, specs, spec, settings=settings, clock=clock, run=run) as made:
-        async with link:
-            node = FlowerNode(link, topics, made.block, made.app, made.context, blobs=shared_blobs(settings, run))
-            if on_ready is not None:
-                on_ready(made.block)
-            await node.serve()
+    behind = Site(guardian=Guardian(spec.limits, book), condition=_condition(spec), clock=clock, keys=project.keys)
+    config: dict[str, int | float | str | bool] = {"partition-id": spec.partition, "num-partitions": count, "data": data}
+    context = remembered(state, node_id(AgentId(spec.name)), config)
+    return remembering(guarded(app.part("app"), behind), state), context
 
 
-def shared_blobs(settings: Settings, run: str) -> FolderBlobs:
-    """Where models above a megabyte go: a folder under the state directory, which server and sites then have to share."""
-    return FolderBlobs(run_folder(settings, run) / "blobs")
+def block_for(spec: SiteSpec, book: PrivacyLedger | None, *, project: str = "") -> FlBlock:
+    """What a site says of itself; of its budget only in coarse steps.
+
+    Args:
+        spec: of the site.
+        book: its ledger.
+        project: id of the project; for sites that are looked for.
+    """
+    allowed = spec.limits.purposes
+    # too many or too long for a card: the guardian knows them all the same
+    says = "*" not in allowed and len(allowed) <= 16 and all(0 < len(purpose) <= 64 for purpose in allowed)
+    left = None if book is None else bucketed(book.budget.epsilon - book.epsilon_spent)
+    return FlBlock(
+        agent=spec.name,
+        project=project,
+        tasks=allowed if says else (),
+        samples=bucketed_samples(spec.records),
+        width=spec.width,
+        usd_a_round=spec.usd_a_round,
+        bytes_a_second=spec.bytes_a_second,
+        group=spec.group,
+        policies=tuple(sorted(spec.policies)),
+        epsilon=None if book is None else book.budget.epsilon,
+        epsilon_left=left,
+    )
 
 
-def _ledger(kept: Path, project: Project, spec: SiteSpec) -> PrivacyLedger | None:
-    privacy, terms = project.privacy, project.terms
+def open_ledger(path: Path, project: Project, spec: SiteSpec) -> PrivacyLedger | None:
+    """The ledger of a site; None where neither the project nor the site has a privacy budget.
+
+    A ledger that is there keeps its order, whatever a later run plans: only the budget has to be the same.
+
+    Raises:
+        BadInput: it was opened with another budget.
+        StoreFailed: it cannot be opened.
+    """
+    privacy = project.privacy
     if privacy is None and spec.epsilon is None:
         return None
-    epsilon = spec.epsilon or (privacy.epsilon if privacy else 0.0)
+    epsilon, delta = spec.epsilon or (privacy.epsilon if privacy else 0.0), privacy.delta if privacy else 1e-5
+    order = kept_order(path)
+    if order is not None:
+        return PrivacyLedger(path, PrivacyBudget(epsilon=epsilon, delta=delta, order=order))
+    return PrivacyLedger(path, plan_budget(epsilon, delta, _forecast(project, spec)))
+
+
+def _forecast(project: Project, spec: SiteSpec) -> NoisyTraining:
+    """For the choice of the order only: it commits to nothing."""
+    terms = project.terms
     noise = max(terms.noise_multiplier, spec.limits.noise_min, project.bounds.noise_min, 0.5)
-    # only a forecast, for the choice of the order: it commits to nothing
-    forecast = NoisyTraining(
+    return NoisyTraining(
         noise_multiplier=noise, sample_rate=min(1.0, terms.batch / spec.records), steps=terms.steps * project.rounds
     )
-    budget = plan_budget(epsilon, privacy.delta if privacy else 1e-5, forecast)
-    return PrivacyLedger(kept / f"ledger-{spec.name}.db", budget)
 
 
 def _condition(spec: SiteSpec) -> Callable[[], Condition]:

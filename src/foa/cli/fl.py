@@ -1,14 +1,12 @@
 """`foa fl run PATH`: train a federated-learning project; a row a round, and a report with plots at the end."""
 
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated
 
 import typer
 
-from foa.cli import options
-from foa.errors import BadInput
+from foa.cli import fl_site, options
+from foa.cli.fl_extra import extra
 
 _Folder = Annotated[Path, typer.Argument(metavar="PATH", help="Folder with FL.toml and a Flower app.")]
 
@@ -18,7 +16,7 @@ def attach(app: typer.Typer, summary: str) -> None:
     group = typer.Typer(help=summary, no_args_is_help=True)
     group.callback()(_top)
     group.command("run", help="Train a project and write its report.")(run)
-    group.command("site", help="Be one site of a run over a broker.")(site)
+    fl_site.attach(group)
     app.add_typer(group, name="fl")
 
 
@@ -41,7 +39,7 @@ def run(
     as_json: options.Json = False,
 ) -> None:
     """Train to the end."""
-    _work().train(
+    extra("foa.cli.fl_work").train(
         folder=folder,
         settings=options.settings_from({}, pairs),
         clients=clients,
@@ -55,39 +53,3 @@ def run(
         no_model=no_model,
         as_json=as_json,
     )
-
-
-def site(
-    folder: _Folder,
-    name: Annotated[str, typer.Option(help="Which of the project's sites.")],
-    run: Annotated[str, typer.Option(help="Name of the run; the server's --name.")],
-    broker: Annotated[str, typer.Option(metavar="URL", help="mqtt://host:port")],
-    clients: Annotated[int | None, typer.Option(min=1, max=10_000, help="As the server's.")] = None,
-    rounds: Annotated[int | None, typer.Option(min=1, max=100_000, help="As the server's.")] = None,
-    privacy: Annotated[str, typer.Option(metavar="eps=E", help="Privacy budget of this site.")] = "",
-    pairs: options.Setting = None,
-) -> None:
-    """Answer the server's messages until SIGINT or SIGTERM."""
-    settings = options.settings_from({}, pairs)
-    _work().serve(
-        folder=folder,
-        settings=settings,
-        name=name,
-        run=run,
-        broker=broker,
-        clients=clients,
-        rounds=rounds,
-        privacy=privacy,
-    )
-
-
-def _work() -> ModuleType:
-    """The part that needs Flower and torch.
-
-    Raises:
-        BadInput: the extra is not installed.
-    """
-    try:
-        return import_module("foa.cli.fl_work")
-    except ImportError as error:
-        raise BadInput(f"`foa fl` needs {error.name}: install the extra, `pip install 'foa[fl]'`") from error

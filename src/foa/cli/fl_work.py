@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import signal
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -10,14 +9,12 @@ from pathlib import Path
 import msgspec
 
 from foa.app.clock import SystemClock
-from foa.app.federated import AGENTIC, Asked, adjusted, run_project
+from foa.app.federated import AGENTIC, Asked, run_project
 from foa.app.federated_job import record
-from foa.app.federated_sites import serve_site
 from foa.app.places import journal_file
 from foa.app.settings import Settings
 from foa.app.stores import open_stores
 from foa.cli.console import output, progress
-from foa.cli.failing import say
 from foa.errors import BadInput, FabricError
 from foa.fl.project import Project, SiteSpec
 from foa.fl.report import epsilons, write_report
@@ -53,7 +50,7 @@ def train(
         clients=clients,
         rounds=rounds,
         selector=selector,
-        epsilon=_epsilon(privacy),
+        epsilon=epsilon_of(privacy),
         broker=broker,
         wait_seconds=wait,
     )
@@ -68,45 +65,6 @@ def train(
         print(json.dumps({"run": asked.run, "report": str(where), "rounds": msgspec.to_builtins(trained.state.rows)}))
     else:
         _conclude(trained, where)
-
-
-def serve(
-    *,
-    folder: Path,
-    settings: Settings,
-    name: str,
-    run: str,
-    broker: str,
-    clients: int | None,
-    rounds: int | None,
-    privacy: str,
-) -> None:
-    """Be one site until SIGINT or SIGTERM."""
-    asked = Asked(folder=folder, run=run, clients=clients, rounds=rounds, epsilon=_epsilon(privacy))
-    asyncio.run(_serve(asked, name, broker, settings))
-
-
-async def _serve(asked: Asked, name: str, broker: str, settings: Settings) -> None:
-    stop = asyncio.Event()
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
-    async with asyncio.TaskGroup() as group:
-        going = group.create_task(
-            serve_site(
-                asked.folder,
-                name,
-                asked.run,
-                broker,
-                settings,
-                SystemClock(),
-                adjust=lambda project: adjusted(project, asked),
-                clients=asked.clients,
-                on_ready=lambda block: say(f"site ready: {block.agent}"),
-            ),
-            name=f"site[{name}]",
-        )
-        await stop.wait()
-        going.cancel()
 
 
 async def _run(asked: Asked, settings: Settings, *, wants_model: bool) -> Trained:
@@ -151,7 +109,12 @@ def _tell(row: RoundRow) -> None:
             progress().print(f"          {client.client} {client.kind}: {client.reason[:120]}", style="yellow")
 
 
-def _epsilon(text: str) -> float | None:
+def epsilon_of(text: str) -> float | None:
+    """The ε of `--privacy eps=E`; None where nothing was given.
+
+    Raises:
+        BadInput: it is written otherwise.
+    """
     if not text:
         return None
     key, _, value = text.partition("=")

@@ -1,4 +1,4 @@
-"""The `fl` block of a VCV: what an agent says of itself as a training client. Also the payload of its presence on a run.
+"""The `fl` block of a VCV: what an agent says of itself as a training client.
 
 Whatever could tell about single records is coarse on purpose: sample counts and ε go out in buckets.
 """
@@ -11,12 +11,9 @@ from typing import Annotated
 
 import msgspec
 
-from foa.errors import BadMessage
 from foa.values.ids import AgentId, WireId
 from foa.values.resources import Name
 from foa.values.task import Label
-
-MAX_BLOCK_BYTES = 4_096
 
 _Share = Annotated[float, msgspec.Meta(gt=0.0, le=1.0)]
 _Amount = Annotated[float, msgspec.Meta(ge=0.0, le=1e9)]
@@ -27,6 +24,7 @@ class FlBlock:
     """A training client in its own words; bounded, and believed only as far as it is audited."""
 
     agent: WireId
+    project: Annotated[str, msgspec.Meta(max_length=64)] = ""  #: whose app it runs; only that project's servers ask it
     tasks: Annotated[tuple[Name, ...], msgspec.Meta(max_length=16)] = ()  #: purposes it trains for; empty: any
     samples: Annotated[int, msgspec.Meta(ge=1, le=10**9)] = 1  #: records, rounded by `bucketed_samples`
     width: _Share = 1.0  #: widest share of a model it can train
@@ -56,18 +54,10 @@ def node_id(agent: AgentId) -> int:
     return int.from_bytes(hashlib.sha256(agent.encode()).digest()[:8]) >> 2 or 1
 
 
-def decode_block(payload: bytes) -> FlBlock:
-    """A block off the wire.
-
-    Raises:
-        BadMessage: too long, not JSON, or a field out of bounds.
-    """
-    if len(payload) > MAX_BLOCK_BYTES:
-        raise BadMessage(f"an fl block of {len(payload):,} bytes is over {MAX_BLOCK_BYTES:,}")
-    try:
-        return msgspec.json.decode(payload, type=FlBlock)
-    except (msgspec.ValidationError, msgspec.DecodeError, RecursionError) as error:
-        raise BadMessage(f"not a usable fl block: {error}") from error
+def fl_of(block: FlBlock) -> dict[str, object]:
+    """The block as it stands in a VCV; what is as by default is left out, and so is what the card says elsewhere."""
+    plain, default = (msgspec.to_builtins(one) for one in (block, FlBlock(agent=block.agent)))
+    return {key: value for key, value in plain.items() if value != default[key] and key != "policies"}
 
 
 def block_of(agent: AgentId, fl: Mapping[str, object] | None) -> FlBlock | None:

@@ -168,10 +168,28 @@ class PrivacyLedger:
             return bytes(self._db.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()[0])
 
     def find(self, key: str) -> bytes | None:
-        """The reply that was kept for this round."""
+        """The reply that was kept for this round.
+
+        Raises:
+            BudgetExceeded: it was answered and its reply is not kept any more; asked again, it would have to be paid again.
+        """
         with self._lock, self._failing(key):
             row = self._db.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
+        if row is not None and not row[0]:
+            raise BudgetExceeded(f"round {key} was paid for and answered, and its reply is not kept any more")
         return None if row is None else bytes(row[0])
+
+    def forget_replies(self, *, but: str) -> None:
+        """Let go of the replies of every other run. Their rounds stay answered: none is trained again under its debit.
+
+        Args:
+            but: name of the run whose replies are kept.
+
+        Raises:
+            StoreFailed: the file could not be written.
+        """
+        with self._lock, self._failing(but):
+            self._db.execute("UPDATE replies SET reply = x'' WHERE substr(key, 1, ?) != ?", (len(but) + 1, f"{but}/"))
 
     def paid(self, key: str) -> float | None:
         """Rényi divergence that was debited for this round; None: nothing yet."""
@@ -222,6 +240,22 @@ class PrivacyLedger:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def kept_order(path: Path) -> int | None:
+    """The Rényi order of a ledger that is there already: it stays, whatever a later run plans. None: there is no ledger.
+
+    Raises:
+        StoreFailed: the file is no ledger.
+    """
+    if not path.exists():
+        return None
+    try:
+        with sqlite3.connect(path, timeout=30.0) as db:
+            found = db.execute("SELECT rdp_order FROM budget").fetchone()
+    except sqlite3.Error as error:
+        raise StoreFailed(f"privacy ledger {path}: {error}") from error
+    return None if found is None else int(found[0])
 
 
 def bucketed(epsilon: float, *, width: float = 0.5) -> float:

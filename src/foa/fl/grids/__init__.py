@@ -1,6 +1,6 @@
 """Grids for Flower apps: the same ServerApp, Strategy and ClientApp run in one process or over MQTT. Needs the extra `fl`.
 
 InProcessGrid   every client in this process
-MqttGrid        clients anywhere, over any `foa.ports.Transport`; `FlowerNode` is their end
+MqttGrid        sites anywhere, over any `foa.ports.Transport`; `FlowerNode` is their end
 AgenticGrid     around either: selection, guardians' answers, screening, robust rules
 """

@@ -1,0 +1,328 @@
+"""One real site of a federated-learning project, a process of its own. Needs the extra `fl`.
+
+    ledger, app ─► signed card with its fl block, vitals, last will (as any agent) ─► messages of any run ─► until stopped
+
+The ledger belongs to the site and its data: it is one for all runs, and outlives them.
+"""
+
+import asyncio
+import logging
+import shutil
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from flwr.app import Context
+
+from foa.agents.announce import last_will
+from foa.agents.brain import Agent
+from foa.agents.functions import FunctionBrain, Question
+from foa.agents.host import AgentHost
+from foa.agents.profile import AgentProfile, Limits
+from foa.agents.versions import Versions
+from foa.app.alive import held
+from foa.app.fabric import open_fabric
+from foa.app.federated_blobs import reach
+from foa.app.federated_sites import block_for, made, open_app, open_ledger, site_folder
+from foa.app.keys import host_key
+from foa.app.models import open_embedder
+from foa.app.settings import Settings
+from foa.errors import AgentRefused, BadInput, FabricError
+from foa.fl.block import fl_of
+from foa.fl.flower import ClientAppCallable
+from foa.fl.grids.node import FlowerNode
+from foa.fl.ledger import PrivacyLedger
+from foa.fl.privacy import NoisyTraining
+from foa.fl.project import App, Project, SiteSpec, project_id, read_project
+from foa.fl.roll import KIND
+from foa.ports import Clock, Embedder, Transport
+from foa.registry.keys import SigningKey
+from foa.state.memory import MemoryReplies
+from foa.values.ids import AgentId
+from foa.values.resources import Price, Resources
+from foa.values.topics import Topics
+
+log = logging.getLogger(__name__)
+
+KEPT_RUNS = 4  #: runs whose app state stays on disk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteHome:
+    """What a site is made of before it is connected."""
+
+    folder: Path  #: what it keeps
+    project: str  #: id of the project
+    plan: Project  #: what its FL.toml says
+    app: App
+    spec: SiteSpec
+    count: int  #: sites of the project
+    ledger: PrivacyLedger | None
+
+    @property
+    def id(self) -> AgentId:
+        """Its agent id."""
+        return AgentId(self.spec.name)
+
+    def profile(self) -> AgentProfile:
+        """The site as an agent: it answers training only, and says how much of its budget is left in coarse steps."""
+        spec, plan = self.spec, self.plan
+        purpose = "" if plan.purpose == "*" else f" for {plan.purpose}"
+        return AgentProfile(
+            agent_id=self.id,
+            name=spec.name,
+            description=f"Trains {self.project}{purpose} on data that stays at {spec.name}. {plan.description}"[
+                :2_000
+            ].strip(),
+            spec="",
+            policies=frozenset(spec.policies),
+            resources=Resources(price=Price(usd_per_call=spec.usd_a_round)),
+            kinds=(KIND,),
+            limits=Limits(slots=1, queue=0),
+            fl=fl_of(block_for(spec, self.ledger, project=self.project)),
+        )
+
+    def budget(self) -> str:
+        """How its privacy budget stands, for its owner; empty: it keeps no ledger."""
+        if self.ledger is None:
+            return ""
+        whole, rounds = self.ledger.budget.epsilon, self.ledger.entries()
+        runs = len({entry.key.rpartition("/")[0] for entry in rounds})
+        left = max(0.0, whole - self.ledger.epsilon_spent)
+        said = f"ε {left:.2f} of {whole:g} left"
+        return f"{said}, {len(rounds)} rounds of {runs} runs are paid" if rounds else f"{said}, nothing is spent"
+
+    def is_spent(self) -> bool:
+        """Whether what is left pays for no useful update any more: the least one its guardian would offer."""
+        if self.ledger is None:
+            return False
+        limits, terms = self.spec.limits, self.plan.terms
+        least = NoisyTraining(
+            noise_multiplier=limits.noise_max,
+            sample_rate=min(1.0, terms.batch / self.spec.records),
+            steps=max(1, terms.steps // 4),
+        )
+        return least.rdp(self.ledger.budget.order) > self.ledger.left * limits.share_a_round
+
+    def spent(self) -> str:
+        """What its owner should know when the budget is spent."""
+        return (
+            f"the privacy budget of {self.spec.name} is spent ({self.budget()}). It goes on measuring models and refuses to "
+            f"train with noise. Data that were never trained on deserve a budget of their own: give them another site name. "
+            f"To allow more with the same data, move {self.folder / LEDGER} away and set a new epsilon; both then add up."
+        )
+
+
+LEDGER = "ledger.db"
+
+
+@asynccontextmanager
+async def site_home(
+    folder: Path,
+    name: str,
+    settings: Settings,
+    *,
+    adjust: Callable[[Project], Project] = lambda project: project,
+    clients: int | None = None,
+) -> AsyncGenerator[SiteHome]:
+    """Open what a site keeps; its ledger is closed when the block ends.
+
+    Args:
+        folder: of the project.
+        name: of the site.
+        settings: where the ledger is kept, and the data.
+        adjust: what the command line changes in the project.
+        clients: for projects that make any number of sites.
+
+    Raises:
+        BadInput: the project has no such site, another process serves it on this machine, or its ledger was opened with
+            another budget.
+        StoreFailed: its folder or ledger cannot be used.
+    """
+    plan = adjust(read_project(folder))
+    app = App(folder, plan)
+    specs = app.sites(plan, clients)
+    spec = next((spec for spec in specs if spec.name == name), None)
+    if spec is None:
+        shown = ", ".join(spec.name for spec in specs[:10])
+        raise BadInput(f"{folder} has no site {name!r}: it has {shown}{', …' if len(specs) > 10 else ''}")
+    project = project_id(folder, plan)
+    kept = site_folder(settings, project, name)
+    with held(kept, "site", taken=f"site {name} of {project} runs on this machine already"):
+        book = open_ledger(kept / LEDGER, plan, spec)
+        try:
+            yield SiteHome(folder=kept, project=project, plan=plan, app=app, spec=spec, count=len(specs), ledger=book)
+        finally:
+            if book is not None:
+                book.close()
+
+
+async def serve_site(
+    home: SiteHome,
+    settings: Settings,
+    clock: Clock,
+    *,
+    embedder: Embedder | None = None,
+    on_ready: Callable[[], None] | None = None,
+    say: Callable[[str], None] = log.warning,
+) -> None:
+    """Announce a site and answer the runs of its project until cancelled.
+
+    Args:
+        home: of the site.
+        settings: broker, root, state folder (the key of its card), how to reach blobs.
+        clock: time.
+        embedder: for its card; the settings' by default.
+        on_ready: called once, when it is announced and listens.
+        say: told what the owner should know: that the budget is spent.
+
+    Raises:
+        BrokerUnreachable: there is no broker at that address.
+        ModelUnreachable: the embedder is not there.
+    """
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        embedder = embedder or await enter(open_embedder(settings))
+        fabric = await enter(open_fabric(settings))
+        topics, began = Topics(settings.root), clock.now()
+        will = last_will(topics, home.id, [home.id], since=began)
+        link = await enter(fabric.connect(f"site-{home.id}"[:64], will=will, away_seconds=settings.away_seconds))
+        host = site_host(
+            link,
+            home.profile(),
+            clock,
+            embedder=embedder,
+            key=host_key(settings.state_dir),
+            versions=Versions(home.folder / "versions.json"),
+            began=began,
+            topics=topics,
+        )
+        group = await enter(asyncio.TaskGroup())
+        # it listens before it is announced: nobody asks who is not there
+        listening, changed = asyncio.Event(), asyncio.Event()
+        node = _node(home, link, topics, settings, clock, host, changed)
+        group.create_task(node.serve(ready=listening), name=f"site[{home.id}]")
+        await listening.wait()
+        await enter(host.serve())
+        if on_ready is not None:
+            on_ready()
+        await _keep_told(home, host, changed, say)
+
+
+def site_host(
+    link: Transport,
+    profile: AgentProfile,
+    clock: Clock,
+    *,
+    embedder: Embedder,
+    key: SigningKey,
+    versions: Versions,
+    began: float,
+    topics: Topics | None = None,
+) -> AgentHost:
+    """Who announces a site: its card, its vitals, its leaving.
+
+    Args:
+        link: the site's connection; its last will should be `last_will(topics, site, [site], since=began)`.
+        profile: of the site; it names `KIND` and an `fl` block.
+        clock: time.
+        embedder: for its card.
+        key: signs its card.
+        versions: of its card.
+        began: when the connection began, seconds since the epoch.
+        topics: topic names.
+    """
+    # never asked: the host refuses whatever the profile does not name
+    brain = FunctionBrain(_only_trains, price=Price(), propose=None, revise=None)
+    return AgentHost(
+        link,
+        [Agent(profile=profile, brain=brain)],
+        embedder=embedder,
+        replies=MemoryReplies(clock),
+        clock=clock,
+        topics=topics,
+        key=key,
+        versions=versions,
+        host=profile.agent_id,
+        began=began,
+    )
+
+
+def _node(
+    home: SiteHome,
+    link: Transport,
+    topics: Topics,
+    settings: Settings,
+    clock: Clock,
+    host: AgentHost,
+    changed: asyncio.Event,
+) -> FlowerNode:
+    def open_run(run: str) -> tuple[ClientAppCallable, Context]:
+        return _open_run(home, run, settings, clock)
+
+    return FlowerNode(
+        link,
+        topics,
+        home.id,
+        open_run,
+        clock,
+        reach=lambda place: reach(place, settings, home.folder),
+        working=host.seat(home.id).slot,
+        worked=changed.set,
+    )
+
+
+def _open_run(home: SiteHome, run: str, settings: Settings, clock: Clock) -> tuple[ClientAppCallable, Context]:
+    runs = made(home.folder / "runs")
+    kept = made(runs / run)
+    for old in sorted(runs.iterdir(), key=lambda path: path.stat().st_mtime)[:-KEPT_RUNS]:
+        if old != kept:
+            shutil.rmtree(old, ignore_errors=True)
+    if home.ledger is not None:
+        home.ledger.forget_replies(but=run)
+    return open_app(
+        home.plan,
+        home.app,
+        home.spec,
+        home.ledger,
+        count=home.count,
+        data=settings.data,
+        clock=clock,
+        state=kept / "state.bin",
+    )
+
+
+async def _keep_told(home: SiteHome, host: AgentHost, changed: asyncio.Event, say: Callable[[str], None]) -> None:
+    """Renew the card when what it says of the budget changed, and tell the owner, once, when the budget is spent."""
+    told, warned = home.profile(), False
+    while True:
+        if home.is_spent() and not warned:
+            warned = True
+            say(home.spent())
+        await changed.wait()
+        changed.clear()
+        now = await asyncio.to_thread(home.profile)
+        if now.digest() == told.digest():
+            continue
+        try:
+            await host.renew(now)
+            told = now
+        except FabricError as error:
+            log.warning("site %s could not renew its card: %s", home.id, error)
+
+
+def _only_trains(question: Question) -> str:
+    raise AgentRefused(AgentId("site"), "a site trains and answers no questions")
+
+
+def at(settings: Settings, broker: str) -> Settings:
+    """The settings with the broker of the command line.
+
+    Raises:
+        BadInput: neither names one.
+    """
+    found = replace(settings, broker_url=broker) if broker else settings
+    if not found.broker_url:
+        raise BadInput("give the address of the broker: --broker mqtt://host:port, or FOA_BROKER_URL")
+    return found
