@@ -6,13 +6,13 @@ Needs the extra `fl`; `heart` and `privacy` need FOA_DATA (docs/howto/federated-
 import asyncio
 from collections.abc import Callable
 
-from benchmarks import _fl_grids, _fl_hospitals, _fl_kernel, _fl_robust, _fl_selection, _fl_tokens
+from benchmarks import _fl_compression, _fl_grids, _fl_hospitals, _fl_kernel, _fl_robust, _fl_selection, _fl_tokens
 from benchmarks._fl_scenarios import SCENARIOS
 from foa.app.settings import read_settings
 from foa.errors import BadInput
 from foa.fl.selectors import SELECTORS
 
-PARTS = ("heart", "grids", "selection", "guard", "privacy", "robust", "auction", "tokens")
+PARTS = ("heart", "grids", "selection", "guard", "privacy", "robust", "auction", "tokens", "compression")
 
 
 def run(
@@ -71,6 +71,7 @@ def run(
         "robust": lambda: _fl_robust.robust(count(1, 20), shares=(0.4,) if quick else (0.2, 0.4)),
         "auction": lambda: _fl_kernel.auctions(100 if quick else 1_000),
         "tokens": lambda: asyncio.run(_fl_tokens.tokens(settings)),
+        "compression": lambda: _fl_compression.compression(count(1, 5), data=data),
     }
     measured = {part: parts[part]() for part in wanted}
     return {
