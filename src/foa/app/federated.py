@@ -19,7 +19,7 @@ from foa.fl.grids.in_process import InProcessGrid
 from foa.fl.grids.mqtt import MqttGrid
 from foa.fl.project import App, Privacy, Project, SiteSpec, project_id, read_project
 from foa.fl.roll import Roll, Wanted
-from foa.fl.rounds import RoundRow
+from foa.fl.rounds import OnNode, RoundRow
 from foa.fl.selectors import SELECTORS
 from foa.fl.server import ServerAgent
 from foa.fl.stages.cohort import AgenticSettings
@@ -47,6 +47,7 @@ class Asked:
     workers: int = 2  #: threads, for sites in this process
     broker: str = ""  #: address; empty: every site in this process
     wait_seconds: float = 60.0  #: how long sites are waited for
+    policies: tuple[str, ...] = ()  #: labels that every site has to be cleared for, besides the project's
 
 
 OnStart = Callable[[Project, Sequence[SiteSpec]], None]
@@ -61,6 +62,7 @@ async def run_project(
     *,
     on_start: OnStart | None = None,
     on_round: OnRound | None = None,
+    on_node: OnNode | None = None,
 ) -> Trained:
     """Train a project.
 
@@ -80,6 +82,7 @@ async def run_project(
             terms=project.terms,
             purpose=project.purpose,
             rounds=project.rounds,
+            policies=project.policies,
             usd_a_round=project.usd_a_round,
             credit=project.credit,
             secure_aggregation=project.secure_aggregation,
@@ -96,7 +99,7 @@ async def run_project(
         on_start(project, specs)
     if asked.broker:
         roll = Roll(wanted(asked.folder, project, specs), clock)
-        return await _over_broker(asked, settings, run, agent, specs, roll, clock, on_round)
+        return await _over_broker(asked, settings, run, agent, specs, roll, clock, on_round, on_node)
     with ExitStack() as stack:
         places = [
             stack.enter_context(place(project, app, specs, spec, settings=settings, clock=clock, run=asked.run))
@@ -105,7 +108,7 @@ async def run_project(
         apps = {made.number: (made.app, made.context) for made in places}
         blocks = {made.number: made.block for made in places}
         grid = stack.enter_context(InProcessGrid(apps, workers=asked.workers, run=asked.run))
-        return await train(run, grid, agent, lambda: blocks, on_round=on_round)
+        return await train(run, grid, agent, lambda: blocks, on_round=on_round, on_node=on_node)
 
 
 async def _over_broker(
@@ -117,6 +120,7 @@ async def _over_broker(
     roll: Roll,
     clock: Clock,
     on_round: OnRound | None,
+    on_node: OnNode | None,
 ) -> Trained:
     async with (
         open_fabric(replace(settings, broker_url=asked.broker)) as fabric,
@@ -125,7 +129,7 @@ async def _over_broker(
         MqttGrid(link, Topics(settings.root), asked.run, roll, blobs=blobs) as grid,
     ):
         await _gather(grid, specs, asked.wait_seconds)
-        return await train(run, grid, agent, grid.profiles, on_round=on_round)
+        return await train(run, grid, agent, grid.profiles, on_round=on_round, on_node=on_node)
 
 
 async def _gather(grid: MqttGrid, specs: Sequence[SiteSpec], seconds: float) -> None:
@@ -178,6 +182,8 @@ def adjusted(project: Project, asked: Asked) -> Project:
         # a budget without noise would protect nothing: the server then asks for some
         if project.terms.noise_multiplier == 0 and project.bounds.noise_min == 0:
             project = replace(project, bounds=replace(project.bounds, noise_min=0.5))
+    if asked.policies:
+        project = replace(project, policies=tuple(sorted({*project.policies, *asked.policies})))
     if project.secure_aggregation:
         project = replace(project, bounds=secure_bounds(project.bounds))
     return project

@@ -23,7 +23,7 @@ from foa.fl.grids.mqtt import MqttGrid
 from foa.fl.rounds import OnNode, RoundRow
 from foa.fl.server import ServerAgent
 from foa.fl.sift import Validate
-from foa.fl.stages.cohort import AgenticSettings, Profiles
+from foa.fl.stages.cohort import AgenticSettings, Barred, Profiles
 from foa.fl.stages.secure import check_secure
 
 
@@ -57,6 +57,7 @@ async def train(
     *,
     on_round: Callable[[RoundRow], None] | None = None,
     on_node: OnNode | None = None,
+    barred: Barred | None = None,
 ) -> Trained:
     """Train to the end.
 
@@ -67,6 +68,7 @@ async def train(
         profiles: who is there.
         on_round: hears of each round when it is over, on the event loop's thread.
         on_node: hears when a node of a round begins and ends, in order, from the thread of the Strategy.
+        barred: who would be there and may not be asked, with the reason.
 
     Raises:
         BadInput: the checkpoint is not of this run or damaged, the strategy waits for more nodes than may be chosen, or the
@@ -103,6 +105,7 @@ async def train(
         run.settings,
         loop=loop,
         profiles=profiles,
+        barred=barred,
         state=state,
         validate=run.validate,
         on_round=save_and_tell,

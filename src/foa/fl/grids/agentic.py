@@ -31,7 +31,7 @@ from foa.fl.sift import Validate
 from foa.fl.stages.admit import refusals
 from foa.fl.stages.ask import asks
 from foa.fl.stages.choose import choose, known
-from foa.fl.stages.cohort import AgenticSettings, Cohort, Profiles
+from foa.fl.stages.cohort import AgenticSettings, Barred, Cohort, Profiles
 from foa.fl.stages.events import Events
 from foa.fl.stages.learn import learn
 from foa.fl.stages.measure import accuracies, measured_row, measured_state
@@ -39,6 +39,7 @@ from foa.fl.stages.negotiate import negotiate
 from foa.fl.stages.receive import Received, receive
 from foa.fl.stages.record import begun_row, trained_row, unasked
 from foa.fl.stages.secure import secure
+from foa.values.ids import AgentId
 
 
 class AgenticGrid(Grid):
@@ -52,6 +53,7 @@ class AgenticGrid(Grid):
         *,
         loop: asyncio.AbstractEventLoop,
         profiles: Profiles,
+        barred: Barred | None = None,
         state: State | None = None,
         validate: Validate | None = None,
         on_round: Callable[[State, RoundRow, ArrayRecord], None] | None = None,
@@ -65,6 +67,7 @@ class AgenticGrid(Grid):
             settings: of the run.
             loop: where the agent's model lives; the Strategy runs in another thread.
             profiles: who is there, by Flower's number.
+            barred: who would be there and may not be asked, with the reason; each round's row says so.
             state: of a run that is taken up again.
             validate: loss on the server's data; without it there is no roll-back and no credit.
             on_round: hears of every round when it is over, with the model, from the Strategy's thread.
@@ -75,6 +78,7 @@ class AgenticGrid(Grid):
         self._settings = settings
         self._loop = loop
         self._profiles = profiles
+        self._barred = barred or dict[AgentId, str]
         self.state = state or State()
         self._validate = validate
         self._on_round = on_round
@@ -141,10 +145,12 @@ class AgenticGrid(Grid):
         self._events.began("profile")
         self.state = known(self.state, profiles)
         gated = refusals(profiles, self._settings, self._agent.bounds, self.state.rows)
-        self._events.ended("profile", profiled(len(profiles), gated))
+        barred = self._barred()
+        self._events.ended("profile", profiled(len(profiles), {**barred, **gated}))
         self._events.began("select")
         deciding = choose(self._agent, self.state, profiles, self._settings, gated)
         cohort = asyncio.run_coroutine_threadsafe(deciding, self._loop).result()
+        cohort = replace(cohort, gated={**barred, **cohort.gated})
         self._events.ended("select", begun_row(cohort))
         self._events.began("negotiate")
         if self._settings.negotiation.rounds > 0:

@@ -12,6 +12,8 @@ from foa.values.ids import AgentId
 
 #: Who is there, by Flower's number.
 Profiles = Callable[[], Mapping[int, FlBlock]]
+#: Who would be there and may not be asked, and why.
+Barred = Callable[[], Mapping[AgentId, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
