@@ -5,7 +5,7 @@ VectorIndex    filtered nearest neighbours      exact · Qdrant Edge · Qdrant s
 Journal        jobs, step results, events       memory · SQL
 Replies        an agent's answers, by key       memory · SQLite
 Model          language model                   endpoint · embedded llama.cpp · recorded
-Embedder       text to vectors                  wordllama · endpoint
+Embedder       text to vectors                  wordllama · minilm · endpoint
 Clock          time                             system · fake
 """
 

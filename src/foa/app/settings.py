@@ -83,7 +83,8 @@ class Settings:
     model_key: Secret = field(default="", repr=False)
     #: whether the model can drive tools by itself; small ones cannot, and are given what was found instead
     model_tools: bool = False
-    #: `wordllama` (embedded), or the name of an embedding model at FOA_EMBEDDER_URL
+    #: `wordllama` (embedded), `minilm` (embedded, better and slower; extra `minilm`), or the name of an embedding model at
+    #: FOA_EMBEDDER_URL
     embedder: Text = "wordllama"
     #: OpenAI-compatible endpoint of the embedder; empty: FOA_MODEL_URL
     embedder_url: Text = ""
