@@ -129,7 +129,7 @@ async def _over_broker(
         MqttGrid(link, Topics(settings.root), asked.run, roll, blobs=blobs) as grid,
     ):
         await _gather(grid, specs, asked.wait_seconds)
-        return await train(run, grid, agent, grid.profiles, on_round=on_round, on_node=on_node)
+        return await train(run, grid, agent, grid.profiles, on_round=on_round, on_node=on_node, barred=grid.barred)
 
 
 async def _gather(grid: MqttGrid, specs: Sequence[SiteSpec], seconds: float) -> None:
