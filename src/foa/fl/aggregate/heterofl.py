@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foa.errors import BadInput
-from foa.fl.aggregate.update import Arrays, Update, ordered
+from foa.fl.aggregate.update import Arrays, Update, check_numbers, ordered
 
 
 def cut(arrays: Arrays, width: float, hidden: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray[np.floating]]:
@@ -38,7 +38,7 @@ def heterofl(base: Arrays, updates: Sequence[Update]) -> dict[str, NDArray[np.fl
     """Average every weight over the clients that hold it; one that nobody trained keeps its value.
 
     Raises:
-        BadInput: an update holds an array the model lacks, one that is wider, or numbers that are not finite.
+        BadInput: an update holds an array the model lacks, one that is wider, or numbers that cannot be reckoned with.
     """
     total = {name: np.zeros(array.shape) for name, array in base.items()}
     weight = {name: np.zeros(array.shape) for name, array in base.items()}
@@ -58,7 +58,7 @@ def check_part(update: Update, base: Arrays) -> None:
     """Let an update pass that is a part of the model.
 
     Raises:
-        BadInput: it holds an array the model lacks, one that is wider, or numbers that are not finite.
+        BadInput: it holds an array the model lacks, one that is wider, or numbers that cannot be reckoned with.
     """
     for name, array in update.arrays.items():
         whole = base.get(name)
@@ -66,5 +66,4 @@ def check_part(update: Update, base: Arrays) -> None:
             raise BadInput(
                 f"the update of {update.client} holds {name!r} in a shape that is no part of the model: screen it out"
             )
-        if not np.isfinite(array).all():
-            raise BadInput(f"the update of {update.client} holds numbers that are not finite: screen it out")
+    check_numbers(update)

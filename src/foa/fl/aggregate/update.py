@@ -13,6 +13,10 @@ from foa.values.ids import AgentId
 Arrays = Mapping[str, NDArray[np.floating]]
 
 
+#: A weight beyond this is no weight; squares of it still add up in float64, and it fits float32.
+LARGEST = 1e18
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Update:
     """What one client sends back: its model after training."""
@@ -60,15 +64,28 @@ def differences(base: Arrays, updates: Sequence[Update]) -> NDArray[np.float64]:
     """One row a client, in the order given: its weights less the base.
 
     Raises:
-        BadInput: an update has other arrays or shapes than the base, or holds what is not a finite number.
+        BadInput: an update has other arrays or shapes than the base, or holds numbers that cannot be reckoned with.
     """
     for update in updates:
         if {name: array.shape for name, array in update.arrays.items()} != {name: base[name].shape for name in base}:
             raise BadInput(f"the update of {update.client} has other arrays than the model: screen it out")
-        if not all(np.isfinite(array).all() for array in update.arrays.values()):
-            raise BadInput(f"the update of {update.client} holds numbers that are not finite: screen it out")
+        check_numbers(update)
     start = flat(base)
     return np.stack([flat(update.arrays) - start for update in updates])
+
+
+def check_numbers(update: Update) -> None:
+    """Let an update pass whose numbers can be reckoned with.
+
+    Raises:
+        BadInput: one is not finite, or so large that its square would spoil a distance.
+    """
+    for array in update.arrays.values():
+        # also false for what is not a number
+        if array.size and not np.abs(np.asarray(array, np.float64)).max() <= LARGEST:
+            raise BadInput(
+                f"the update of {update.client} holds numbers that are not finite, or over {LARGEST:g}: screen it out"
+            )
 
 
 def moved(base: Arrays, step: NDArray[np.float64]) -> dict[str, NDArray[np.floating]]:
