@@ -15,7 +15,7 @@ from foa.fl.aggregate import AGGREGATIONS, Arrays, Update, fltrust, multikrum, t
 from foa.fl.sift import sift
 from foa.values.ids import AgentId
 
-CLIENTS, STEPS, BATCH, RATE, HIDDEN, SIDE, ALPHA = 20, 30, 16, 0.1, 32, 14, 0.5
+CLIENTS, STEPS, BATCH, RATE, HIDDEN, SIDE, ALPHA = 20, 20, 16, 0.1, 32, 14, 0.5
 ROUNDS = 21  #: odd: an even number of flips of all weights would undo itself
 OWN = 100  #: clean records that the server holds, for FLTrust alone
 NAMES = [AgentId(f"c{i:02}") for i in range(CLIENTS)]
@@ -42,7 +42,6 @@ RULES: Mapping[str, Rule] = {
     "trimmed-mean": lambda base, rows, own: trimmed_mean(base, rows, share=0.45),
     "multikrum without mixing": lambda base, rows, own: multikrum(base, rows, mix=False),
     "fltrust": lambda base, rows, own: fltrust(base, rows, trusted=own),
-    "screen+fedavg": _screened("fedavg"),
     "screen+multikrum": _screened("multikrum"),
 }
 
