@@ -136,3 +136,32 @@ async def test_too_slow_or_spent_a_site_is_no_candidate() -> None:
     row = trained.state.rows[0]
     assert of(row, SITES[0]).reason == "by its card it needs 50 s for the least work and 30 s are the most"
     assert of(row, SITES[1]).kind == "trained"
+
+
+async def test_who_breaks_its_agreement_or_lies_is_found_and_pays() -> None:
+    def other_terms(message: Message, context: Context, call_next: Any) -> Message:
+        reply = call_next(message, context)
+        if message.metadata.message_type == "train":
+            reply.content["foa"]["epochs"] = 1
+        return reply
+
+    def boast(message: Message, context: Context, call_next: Any) -> Message:
+        reply = call_next(message, context)
+        if message.metadata.message_type == "train":
+            reply.content["metrics"]["num-examples"] = 10**6
+        return reply
+
+    mods = {
+        SITES[0]: [other_terms, *site_with(Limits(), usd_a_round=1.0)],
+        SITES[1]: [boast, *site_with(Limits(), usd_a_round=1.0)],
+        SITES[2]: site_with(Limits(), usd_a_round=1.0),
+    }
+    trained = await go(a_run(rounds=2, settings=BARGAIN), mods=mods, led_by=agent(k=6))
+    row = trained.state.rows[0]
+    broke, lied, honest = (of(row, SITES[i]) for i in range(3))
+    assert broke.findings == ("it agreed to epochs 5 and trained with 1",)
+    assert (broke.usd, broke.penalty_usd, broke.lied) == (0.0, 1.25, False)
+    assert lied.findings == ("it claimed 1,000,000 records and its card allows 24",)
+    assert (lied.usd, lied.penalty_usd, lied.lied) == (0.0, 1.875, True)  # 1.5 · 1.25
+    assert (honest.usd, honest.findings) == (1.25, ())
+    assert trained.state.owed == {SITES[1]: 1.25}  # half of two payments of 1.25

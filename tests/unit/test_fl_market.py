@@ -5,7 +5,6 @@ import pytest
 
 from foa.errors import BadInput
 from foa.fl.auction import Bid, auction
-from foa.fl.audit import Claim, Seen, lies, penalty_usd
 from foa.fl.codec import write_packed
 from foa.fl.compress import Compressor, Packed, unpack
 from foa.fl.credit import grades, gtg_shapley, leave_one_out
@@ -116,14 +115,6 @@ def test_the_auction_refuses_what_it_cannot_use_and_says_why() -> None:
         B: "it asks more than the reserve of 4 US$",
         C: "it bid twice",
     }
-
-
-def test_lies_are_named_and_cost_more_than_they_bring() -> None:
-    found = lies(Claim(samples=1000, seconds=1.0, epochs=3), Seen(samples_at_most=100, seconds=5.0, epochs=1))
-    assert len(found) == 3
-    assert lies(Claim(samples=110, seconds=1.0, epochs=1), Seen(samples_at_most=100, seconds=1.1, epochs=1)) == ()
-    # caught one time in four: 1.5 · 2 / 0.25 = 12, so the expected penalty 3 is over the gain of 2
-    assert penalty_usd(2.0, audit_chance=0.25) == 12.0
 
 
 def additive(group: frozenset[AgentId]) -> float:

@@ -16,6 +16,7 @@ from foa.errors import BadInput, StoreFailed
 from foa.fl.blobs import write_whole
 from foa.fl.memory import Memory
 from foa.fl.rounds import RoundRow
+from foa.values.ids import AgentId
 
 FORMAT = 1
 MAX_BYTES = 4_000_000_000
@@ -36,6 +37,7 @@ class State:
     memory: Memory = Memory()
     rows: tuple[RoundRow, ...] = ()
     losses: tuple[float, ...] = ()  #: of the models that were taken
+    owed: Mapping[AgentId, float] = field(default_factory=dict[AgentId, float])  #: penalties not covered yet, US dollars
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from foa.fl.credit import round_grades
 from foa.fl.rounds import ClientRow, RoundRow
 from foa.values.ids import AgentId
 
@@ -26,7 +27,7 @@ def outcomes(row: RoundRow) -> Mapping[str, Any]:
             "worst10": row.worst10,
             "clients": dict(row.accuracies[:MOST]),
         },
-        "credit": {client.client: _settled(client) for client in row.clients[:MOST] if client.kind == "trained"},
+        "credit": _credited(row),
     }
 
 
@@ -46,9 +47,15 @@ def _negotiated(row: RoundRow) -> dict[str, Any]:
     return _plain(dict(list(said.items())[:MOST]))
 
 
-def _settled(client: ClientRow) -> dict[str, Any]:
+def _credited(row: RoundRow) -> dict[str, Any]:
+    trained, graded = [client for client in row.clients if client.kind == "trained"], round_grades(row.clients)
+    return {client.client: _settled(client, graded[AgentId(client.client)]) for client in trained[:MOST]}
+
+
+def _settled(client: ClientRow, grade: float) -> dict[str, Any]:
     return {
         "credit": client.credit,
+        "grade": grade,
         "usd": client.usd,
         "penalty_usd": client.penalty_usd,
         "findings": list(client.findings),

@@ -42,6 +42,7 @@ class ClientRow:
     credit: float | None = None  #: its share of what the round gained
     agreed: Offer | None = None  #: the terms of its agreement
     findings: tuple[str, ...] = ()  #: what the audit found: claims that do not hold, terms that were not kept
+    lied: bool = False  #: one of them is a lie, not only a promise that was openly not kept
     penalty_usd: float = 0.0  #: for them; kept back from its pay, from later rounds too
     age: int = 0  #: above 0: its update of so many rounds ago was counted again, decayed
     bytes: int = 0  #: of its reply

@@ -23,6 +23,7 @@ from flwr.supercore.run import Run
 
 from foa.fl.block import FlBlock
 from foa.fl.checkpoint import State
+from foa.fl.contents import arrays_of
 from foa.fl.negotiation import QUERY
 from foa.fl.outcomes import profiled
 from foa.fl.rounds import OnNode, RoundRow
@@ -33,6 +34,7 @@ from foa.fl.stages.ask import asks
 from foa.fl.stages.choose import choose, known
 from foa.fl.stages.cohort import AgenticSettings, Barred, Cohort, Profiles
 from foa.fl.stages.events import Events
+from foa.fl.stages.inspect import inspect
 from foa.fl.stages.learn import learn
 from foa.fl.stages.measure import accuracies, measured_row, measured_state
 from foa.fl.stages.negotiate import negotiate
@@ -171,9 +173,11 @@ class AgenticGrid(Grid):
         began = time.monotonic()
         within = deadline if timeout is None else min(timeout, deadline)
         received = self._exchange(messages, asked, cohort, within)
-        received = replace(received, rows=(*received.rows, *unasked(cohort)))
         seconds = time.monotonic() - began
-        self.state = learn(self.state, received, cohort, self._settings, seconds=seconds)
+        base = arrays_of(messages[0]) if messages else {}
+        audited, owed = inspect(received, base, cohort, self.state.owed, seconds=seconds)
+        received = replace(received, rows=(*audited, *unasked(cohort)))
+        self.state = learn(replace(self.state, owed=owed), received, cohort, self._settings, seconds=seconds)
         self._row = trained_row(cohort, received, seconds=seconds, bytes_out=received.bytes_out)
         for node in ("train", "screen", "aggregate"):
             self._events.ended(node, self._row)

@@ -5,7 +5,7 @@ replies ─► told records ─► unpacked updates, capped ─► sift ─► r
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from flwr.app import Message
@@ -31,6 +31,7 @@ class Received:
     losses: Mapping[AgentId, float | None]  #: of the model it was given, as each client says
     sifted: Sifted
     bytes_out: int = 0  #: of the messages to clients
+    claimed: Mapping[AgentId, int] = field(default_factory=dict[AgentId, int])  #: records, before they were capped
 
 
 def receive(
@@ -83,6 +84,7 @@ def receive(
         losses={client: metric(known[client], settings.loss_key) for client in told},
         sifted=sifted,
         bytes_out=sum(map(size_of, asked)),
+        claimed={update.client: update.samples for update in updates},
     )
 
 
