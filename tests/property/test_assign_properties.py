@@ -104,3 +104,35 @@ def test_letting_pairs_in_by_their_price_loses_nothing(seed: int, popular: float
     found = assign(alpha, team_max=most.tolist(), capacity=room.tolist())
     assert found.unstaffed == ()
     assert abs(found.value + whole.fun) < 1e-6
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    kind=st.sampled_from(["product", "near", "same", "low rank"]),
+    places=st.integers(1, 3),
+)
+def test_subtasks_that_agree_on_who_is_good_get_the_optimum(seed: int, kind: str, places: int) -> None:
+    """Where favourites say nothing, the program starts from likely prices: against branch and bound."""
+    rng = np.random.default_rng(seed)
+    rows, agents = 12, 40
+    alpha = {
+        "product": np.outer(rng.random(rows), rng.random(agents)),
+        "near": rng.random(agents) + 1e-4 * rng.random((rows, agents)),
+        "same": np.tile(rng.random(agents), (rows, 1)),
+        "low rank": rng.random((rows, 3)) @ rng.random((3, agents)),
+    }[kind]
+    most, room = rng.integers(1, 5, rows), rng.integers(1, places + 1, agents)
+    whole = milp(
+        -alpha.ravel(),
+        constraints=[
+            LinearConstraint(np.kron(np.eye(rows), np.ones(agents)), 1, most),
+            LinearConstraint(np.kron(np.ones(rows), np.eye(agents)), 0, room),
+        ],
+        bounds=Bounds(0, 1),
+        integrality=np.ones(rows * agents),
+        options={"mip_rel_gap": 0},
+    )
+    found = assign(alpha, team_max=most.tolist(), capacity=room.tolist())
+    keeps_bounds(found, alpha, most.tolist(), room.tolist(), 1)
+    assert abs(found.value + whole.fun) < 1e-6

@@ -9,6 +9,9 @@ optimum, so it is solved without branching. Three steps, each exact:
 2. A program over the most promising pairs, with a slack at a price above any α where a lower bound cannot be met.
 3. Its prices tell which of the other pairs would raise the value; they join and the program goes on, until none does.
 
+Which pairs are promising is a guess and changes only the time: where all subtasks want the same agents, in one order, their
+favourites say nothing, and prices from a greedy choice say who may expect whom.
+
 Source: arXiv:2509.20175, eq. 3; column generation after Dantzig and Wolfe (1960).
 """
 
@@ -25,7 +28,8 @@ _Floats = NDArray[np.float64]
 _Ints = NDArray[np.int64]
 
 # how many pairs start, and how many join in a round: the best of each subtask and of each agent (tried on 200 × 1,000)
-_START = (16, 3)
+_START = (12, 6)
+_START_NEAR = 2  #: and those this near, in popularity, to an agent that the greedy choice took
 _JOIN = (8, 4)
 _JOIN_ALL = 2_000  #: fewer join at once
 _TOLERANCE = 1e-7  #: HiGHS's own
@@ -108,13 +112,50 @@ def _solve(scores: _Floats, most: _Ints, room: _Ints, team_min: int) -> NDArray[
     return _Program(scores, allowed, most, room, team_min).optimum()
 
 
-def _best(values: _Floats, of_each_row: int, of_each_column: int) -> NDArray[np.bool_]:
+def _best(values: _Floats, many: int, *, axis: int) -> NDArray[np.bool_]:
+    """The highest so many of each row (axis 1) or column (axis 0)."""
     taken = np.zeros(values.shape, dtype=bool)
-    for axis, many in ((1, of_each_row), (0, of_each_column)):
-        many = min(many, values.shape[axis])
+    many = min(many, values.shape[axis])
+    if many:
         places = np.argpartition(-values, many - 1, axis=axis)
         np.put_along_axis(taken, np.take(places, range(many), axis=axis), True, axis=axis)
     return taken
+
+
+def _greedy(scores: _Floats, most: _Ints, room: _Ints) -> NDArray[np.bool_]:
+    """The best agents with room for each subtask, one after another, the subtasks with the highest scores first."""
+    left = room.copy()
+    taken = np.zeros(scores.shape, dtype=bool)
+    for row in np.argsort(-scores.mean(axis=1), kind="stable"):
+        open_scores = np.where(left > 0, scores[row], 0.0)
+        many = min(int(most[row]), scores.shape[1])
+        agents = np.argpartition(-open_scores, many - 1)[:many]
+        agents = agents[open_scores[agents] > 0]
+        taken[row, agents] = True
+        left[agents] -= 1
+    return taken
+
+
+def _promising(scores: _Floats, ties: _Floats, most: _Ints, room: _Ints) -> NDArray[np.bool_]:
+    """Pairs with which the program starts: a greedy choice, agents as popular as those, and the best at likely prices.
+
+    An agent's likely price is how much more popular it is than the most popular one that the greedy choice left room at; a
+    subtask's is the gain it may expect at these prices.
+    """
+    greedy = _greedy(scores, most, room)
+    fame = scores.mean(axis=0)
+    with_room = fame[greedy.sum(axis=0) < room]
+    gains = scores + ties - np.maximum(0.0, fame - with_room.max(initial=0.0))
+    at_least = np.partition(-gains, typical := min(int(most.mean()), gains.shape[1] - 1), axis=1)[:, typical]
+    wanted = np.flatnonzero(greedy.any(axis=0))
+    found = greedy | _best(gains, _START[0], axis=1)
+    found[:, wanted] |= _best((gains + at_least[:, None])[:, wanted], _START[1], axis=0)
+    by_fame = np.argsort(-fame, kind="stable")
+    place = np.argsort(by_fame)
+    rows, columns = np.nonzero(greedy)
+    for step in range(-_START_NEAR, _START_NEAR + 1):
+        found[rows, by_fame[np.clip(place[columns] + step, 0, len(fame) - 1)]] = True
+    return found
 
 
 class _Program:
@@ -122,6 +163,7 @@ class _Program:
 
     def __init__(self, scores: _Floats, allowed: NDArray[np.bool_], most: _Ints, room: _Ints, team_min: int) -> None:
         self._scores = scores
+        self._most, self._room = most, room
         self._outside = allowed.copy()  # pairs that may join and have not
         # always the same numbers, so that the same question has the same answer
         self._nudge = _TIES * float(scores.max(initial=0.0)) * np.random.default_rng(0).random(scores.shape)
@@ -154,7 +196,7 @@ class _Program:
 
     def optimum(self) -> NDArray[np.bool_]:
         """Solve, let in the pairs that would raise the value, and go on until there are none."""
-        joining = self._outside & _best(np.where(self._outside, self._scores + self._nudge, -np.inf), *_START)
+        joining = self._outside & _promising(self._scores, self._nudge, self._most, self._room)
         while joining.any():
             self._join(joining)
             self._solver.run()
@@ -191,5 +233,6 @@ class _Program:
         gains = self._scores - prices[: self._subtasks, None] - prices[None, self._subtasks :]
         worth = self._outside & (gains > _TOLERANCE)
         if int(worth.sum()) > _JOIN_ALL:
-            worth &= _best(np.where(worth, gains + self._nudge, -np.inf), *_JOIN)
+            gains = np.where(worth, gains + self._nudge, -np.inf)
+            worth &= _best(gains, _JOIN[0], axis=1) | _best(gains, _JOIN[1], axis=0)
         return worth
