@@ -3,23 +3,27 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flwr.app import Context
 
+from foa.app.clock import SystemClock
 from foa.fl.blobs import FolderBlobs
 from foa.fl.block import FlBlock, node_id
 from foa.fl.client_mod import Site, guarded
 from foa.fl.flower import ClientAppCallable, context
 from foa.fl.grids.in_process import InProcessGrid
-from foa.fl.grids.mqtt import FlowerNode, FlTopics, MqttGrid, farewell
+from foa.fl.grids.mqtt import MqttGrid
+from foa.fl.grids.node import FlowerNode
 from foa.fl.guardian import Condition, Guardian, Limits
 from foa.fl.ledger import PrivacyLedger
+from foa.fl.roll import Roll, Wanted
 from foa.transport.memory import MemoryHub, MemoryTransport
 from foa.values.ids import AgentId
 from tests import fl_app
 from tests.fakes import HandClock
+from tests.fl_sites import PROJECT, TOPICS, announced
 
 AnyGrid = InProcessGrid | MqttGrid
 
@@ -32,6 +36,10 @@ class Place:
     app: ClientAppCallable
     context: Context
     block: FlBlock
+
+    def open(self, run: str) -> tuple[ClientAppCallable, Context]:
+        """App and state; the same in any run."""
+        return self.app, self.context
 
     @property
     def node(self) -> int:
@@ -83,25 +91,29 @@ async def in_process(places: list[Place], folder: Path) -> AsyncIterator[World]:
 @asynccontextmanager
 async def over_memory(places: list[Place], folder: Path) -> AsyncIterator[World]:
     """Each at the other end of a transport."""
-    hub, topics, blobs = MemoryHub(), FlTopics("foa", "run-1"), FolderBlobs(folder / "blobs")
+    hub, clock, blobs = MemoryHub(), SystemClock(), FolderBlobs(folder / "blobs", run="run-1")
     async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(MemoryTransport(hub, client_id="server"))
-        links = dict[AgentId, MemoryTransport]()
-        for place in places:
-            link = MemoryTransport(hub, client_id=place.name, will=farewell(topics, place.name))
-            links[place.name] = await stack.enter_async_context(link)
-        grid = await stack.enter_async_context(MqttGrid(server, topics, blobs=blobs))
+        enter = stack.enter_async_context
+        server = await enter(MemoryTransport(hub, client_id="server"))
+        grid = await enter(MqttGrid(server, TOPICS, "run-1", Roll(Wanted(project=PROJECT), clock), blobs=blobs))
+        links = {place.name: await enter(MemoryTransport(hub, client_id=place.name)) for place in places}
         async with asyncio.TaskGroup() as group:
             tasks = list[asyncio.Task[None]]()
             for place in places:
-                node = FlowerNode(links[place.name], topics, place.block, place.app, place.context, blobs=blobs)
-                tasks.append(group.create_task(node.serve(), name=f"site[{place.name}]"))
-            await grid.present(len(places), seconds=5)
-            try:
-                yield World(grid, grid.profiles, links)
-            finally:
-                for task in tasks:
-                    task.cancel()
+                node = FlowerNode(links[place.name], TOPICS, place.name, place.open, clock, reach=lambda where: blobs)
+                ready = asyncio.Event()
+                tasks.append(group.create_task(node.serve(ready=ready), name=f"site[{place.name}]"))
+                await ready.wait()
+            async with AsyncExitStack() as hosts:
+                for place in places:
+                    said = replace(place.block, project=PROJECT)
+                    await hosts.enter_async_context(announced(links[place.name], said, clock))
+                await grid.present(len(places), seconds=5)
+                try:
+                    yield World(grid, grid.profiles, links)
+                finally:
+                    for task in tasks:
+                        task.cancel()
 
 
 WORLDS: Mapping[str, Callable[[list[Place], Path], AbstractAsyncContextManager[World]]] = {

@@ -19,11 +19,14 @@ from foa.fl.contents import arrays_of
 from foa.fl.flower import REFUSED, REFUSED_DEGRADED, ClientAppCallable, failure, pack_content, unpack_content
 from foa.fl.guard import GuardEntry
 from foa.fl.guardian import Accept, Condition, Counter, Guardian, Refuse, Terms, TrainAsk, Verdict
+from foa.fl.metrics import SAMPLES, hush
 from foa.fl.negotiation import QUERY, read_call, write_answer
 from foa.fl.packing import is_to_pack, pack_reply
 from foa.fl.secagg.site import SecureSeat
 from foa.fl.terms import RECORD, Told, read_ask, write_told
 from foa.ports import Clock
+
+EVALUATE = "evaluate"  #: Flower's type of a message that asks for measurements
 
 
 def _nothing() -> dict[str, str]:
@@ -42,6 +45,7 @@ class Site:
     #: a field of `Terms` → the key by which the app reads it from its `config` record, e.g. {"epochs": "local-epochs"}
     keys: Mapping[str, str] = field(default_factory=_nothing)
     config_record: str = "config"  #: the app's own record
+    samples_key: str = SAMPLES  #: the app's metric that says how much its update counts
 
 
 def guardian_mod(site: Site) -> Mod:
@@ -53,6 +57,8 @@ def guardian_mod(site: Site) -> Mod:
         kind, ours = message.metadata.message_type, RECORD in message.content.config_records
         if kind == QUERY and ours:
             return _bid(site, bidder, message)
+        if kind == EVALUATE and not site.guardian.limits.evaluates:
+            return failure(message, REFUSED, "its owner tells no measurements")
         if kind != "train":
             return call_next(message, context)
         if not ours:
@@ -78,6 +84,7 @@ def guarded(app: ClientAppCallable, site: Site) -> ClientAppCallable:
         lambda message, context: mod(message, context, app),
         refusal=lambda ask: _refusal(site, ask),
         survivors_min=site.guardian.limits.cohort_min,
+        samples_key=site.samples_key,
     )
 
 
@@ -129,6 +136,8 @@ def _answer(
         return reply
     if packs:
         pack_reply(reply, base, context, run=ask.run, share=ask.share)
+    if verdict.terms.noise_multiplier > 0:
+        hush(reply, records=condition.records, samples_key=site.samples_key)
     told = replace(_told(site, verdict, site.clock.monotonic() - began), by=decided_by(entry))
     reply.content[RECORD] = ConfigRecord(write_told(told))  # type: ignore[arg-type]
     if ledger is not None and verdict.terms.noise_multiplier > 0:

@@ -4,6 +4,7 @@ replies ─► told records ─► unpacked updates, capped ─► sift ─► r
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -12,7 +13,15 @@ from flwr.app import Message
 
 from foa.errors import BadMessage
 from foa.fl.aggregate import Arrays, Update, capped
-from foa.fl.contents import arrays_of, first_metrics, metric, put_arrays, size_of
+from foa.fl.contents import (
+    arrays_of,
+    build_of,
+    first_metrics,
+    keep_common_metrics,
+    metric,
+    put_arrays,
+    size_of,
+)
 from foa.fl.flower import REFUSED
 from foa.fl.packing import open_reply
 from foa.fl.rounds import ClientRow
@@ -58,6 +67,8 @@ def receive(
     known = {client: reply for reply in replies if (client := cohort.name(reply.metadata.src_node_id)) is not None}
     sizes = {client: size_of(reply) for client, reply in known.items()}
     told = {client: take_told(reply) for client, reply in known.items() if not reply.has_error()}
+    # before metrics that not all have are taken away
+    heard = {client: metric(known[client], settings.loss_key) for client in told}
     base = arrays_of(sent[0]) if sent else {}
     updates, unusable = _updates({client: known[client] for client in told}, asked, cohort, settings)
     sifted = sift(
@@ -81,7 +92,7 @@ def receive(
         rows=tuple(
             replace(row, bytes=sizes.get(AgentId(row.client), 0)) for row in sorted(rows, key=lambda row: row.client)
         ),
-        losses={client: metric(known[client], settings.loss_key) for client in told},
+        losses=heard,
         sifted=sifted,
         bytes_out=sum(map(size_of, asked)),
         claimed={update.client: update.samples for update in updates},
@@ -103,8 +114,11 @@ def _updates(
     """The updates that can be read, and why the others cannot."""
     went = {cohort.name(message.metadata.dst_node_id): message for message in asked}
     updates, unusable = list[Update](), dict[AgentId, str]()
+    usual = Counter(build_of(reply) for reply in replies.values()).most_common(1)
     for client, reply in replies.items():
         try:
+            if build_of(reply) != usual[0][0]:
+                raise BadMessage("its reply has other records than most: no strategy could use both")
             open_reply(reply, went[client])
             samples = int(metric(reply, settings.samples_key) or 1)
             updates.append(Update(client=client, arrays=arrays_of(reply), samples=samples))
@@ -161,4 +175,6 @@ def _shown(known: Mapping[AgentId, Message], sifted: Sifted, settings: AgenticSe
             metrics[settings.samples_key] = update.samples
         if sifted.robust:
             put_arrays(known[update.client], sifted.model)
-    return [known[update.client] for update in sifted.kept]
+    shown = [known[update.client] for update in sifted.kept]
+    keep_common_metrics(shown)
+    return shown
