@@ -1,5 +1,8 @@
 """What every VectorIndex promises."""
 
+import asyncio
+import json
+import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -22,6 +25,7 @@ ADAPTERS: dict[str, Callable[[], VectorIndex]] = {
     "edge": lambda: EdgeIndex(DIMENSION),
     "edge-3-shards": lambda: EdgeIndex(DIMENSION, shards=3),
     "edge-building": lambda: EdgeIndex(DIMENSION, options=EdgeOptions(index_from=40)),
+    "edge-quantised": lambda: EdgeIndex(DIMENSION, options=EdgeOptions(index_from=40, quantised=True)),
     "qdrant": lambda: QdrantIndex.local(DIMENSION),
 }
 
@@ -216,6 +220,74 @@ async def test_closing_during_a_build_loses_nothing(tmp_path: Path):
     again = EdgeIndex(DIMENSION, path=tmp_path, options=EdgeOptions())
     assert await again.count() == 1_999
     await again.aclose()
+
+
+async def test_a_build_that_was_cut_off_is_done_at_the_next_start(tmp_path: Path):
+    options = EdgeOptions(index_from=2_000)
+    index = EdgeIndex(DIMENSION, path=tmp_path, options=options)
+    await index.upsert([point(i) for i in range(2_000)])
+    await index.aclose()  # kills the build
+    assert layers(tmp_path)[0] == 1
+    again = EdgeIndex(DIMENSION, path=tmp_path, options=options)
+    await again.settled()
+    await again.aclose()
+    assert 1 not in layers(tmp_path)
+
+
+@pytest.mark.parametrize("table", [None, b"", b"damaged"])
+async def test_an_index_that_did_not_end_well_knows_everybody_again(tmp_path: Path, table: bytes | None):
+    index = EdgeIndex(DIMENSION, path=tmp_path / "lost", options=EdgeOptions(index_from=500))
+    await index.upsert([point(i, more_vectors=(unit(9_000 + i),), policies=frozenset({"gdpr"})) for i in range(300)])
+    await index.remove([AgentId("a00005")])
+    await index.settled()  # 598 points: it is built, and written to disk after it
+    await asyncio.to_thread(shutil.copytree, tmp_path / "lost", tmp_path / "found")
+    await index.aclose()
+    if table is not None:
+        (tmp_path / "found" / "part-000-of-001" / "table").write_bytes(table)
+    again = EdgeIndex(DIMENSION, path=tmp_path / "found")
+    # a00005 left while the build ran or after it was written: it may be back, until the broker's cards say who is here
+    await again.remove([AgentId("a00005")])
+    assert await again.count() == 299
+    assert await agents(again, vector=unit(9_007), k=1, policies=frozenset({"gdpr"})) == ["a00007"]
+    await again.upsert([point(7), point(400)])
+    assert (await again.search(IndexQuery(vector=unit(9_007), k=5)))[0].agent != "a00007"
+    assert await agents(again, vector=unit(400), k=1) == ["a00400"]
+    await again.aclose()
+
+
+async def test_an_index_of_another_format_is_built_again(tmp_path: Path):
+    folder = tmp_path / "part-000-of-001"
+    folder.mkdir()
+    (folder / "manifest.json").write_text('{"v": 1, "dimension": 32, "shards": ["layer-000001"], "next": 1}')
+    index = EdgeIndex(DIMENSION, path=tmp_path)
+    assert await index.count() == 0
+    await index.aclose()
+
+
+@pytest.mark.parametrize("quantised", [False, True])
+async def test_a_graph_of_codes_finds_what_exact_search_finds(quantised: bool):
+    rng = np.random.default_rng(11)
+    # near ones in 400 groups, as texts are; 12,000 × 32 is enough for the engine to build a graph
+    centres = rng.normal(size=(400, DIMENSION))
+    vectors = (centres[rng.integers(0, 400, 12_000)] + 0.5 * rng.normal(size=(12_000, DIMENSION))).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    options = EdgeOptions(index_from=12_000, exact_below=0, quantised=quantised, build_threads=2)
+    index = EdgeIndex(DIMENSION, options=options)
+    gdpr = frozenset({"gdpr"})
+    await index.upsert([point(i, vector=v, policies=gdpr if i % 10 == 0 else frozenset()) for i, v in enumerate(vectors)])
+    await index.settled()
+    for policies, rows in ((frozenset[str](), np.arange(12_000)), (gdpr, np.arange(0, 12_000, 10))):
+        found = 0
+        for query in vectors[::600]:
+            best = {f"a{rows[i]:05}" for i in np.argsort(-(vectors[rows] @ query))[:10]}
+            found += len(best & set(await agents(index, vector=query, k=10, policies=policies)))
+        assert found / 200 >= 0.95
+    await index.aclose()
+
+
+def layers(path: Path) -> list[int]:
+    manifest = json.loads((path / "part-000-of-001" / "manifest.json").read_text())
+    return manifest["layers"]
 
 
 async def test_a_phrase_counts_more_than_its_words_apart(index: VectorIndex):

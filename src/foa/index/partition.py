@@ -36,6 +36,7 @@ class _Manifest(msgspec.Struct, frozen=True, kw_only=True):
     v: int
     dimension: int
     layers: tuple[int, ...]
+    sealed: tuple[int, ...]  #: those of them that are indexed
     next: int
 
 
@@ -43,6 +44,7 @@ class _Manifest(msgspec.Struct, frozen=True, kw_only=True):
 class _Layer:
     shard: Shard
     number: int
+    sealed: bool = False  #: it is indexed
     dead: set[int] = field(default_factory=set[int])  #: point ids that are masked
     building: bool = False
 
@@ -56,6 +58,7 @@ class Partition:
         self._options = options
         self._table = Table()
         self._next = 0
+        self._due = options.index_from  # unindexed points from which a build starts
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = False
         self._layers: list[_Layer] = []  # oldest first; the last one is the fresh one
@@ -168,7 +171,10 @@ class Partition:
 
     def wants_build(self) -> bool:
         """Tell whether enough is unindexed and no build runs."""
-        return self._process is None and len(self._fresh.shard) >= self._options.index_from
+        return self._process is None and self._unindexed() >= self._due
+
+    def _unindexed(self) -> int:
+        return sum(len(layer.shard) for layer in self._layers if not layer.sealed)
 
     def start_build(self) -> subprocess.Popen[bytes]:
         """Freeze the fresh layer and start the process that indexes it; `finish_build` is due when it has ended."""
@@ -191,9 +197,9 @@ class Partition:
         return self._process
 
     def _sources(self) -> list[_Layer]:
-        """The fresh layer, and the sealed ones that are not more than twice what is brought."""
-        sources, bring = [self._fresh], len(self._fresh.shard)
-        for layer in sorted(self._layers[:-1], key=lambda layer: len(layer.shard)):
+        """What is not indexed, and the sealed layers that are not more than twice what is brought."""
+        sources, bring = [layer for layer in self._layers if not layer.sealed], self._unindexed()
+        for layer in sorted((layer for layer in self._layers if layer.sealed), key=lambda layer: len(layer.shard)):
             if len(layer.shard) <= 2 * bring:
                 sources.append(layer)
                 bring += len(layer.shard)
@@ -207,9 +213,11 @@ class Partition:
         sources = [layer for layer in self._layers if layer.building]
         target = self._folder(self._target)
         target.with_suffix(".job").unlink(missing_ok=True)
+        self._due = self._options.index_from
         if ok:
             self._swap(sources)
         else:
+            self._due += self._unindexed()  # or a build that cannot succeed would be tried again at once
             level = logging.DEBUG if self._stopping else logging.WARNING
             log.log(
                 level, "an index build failed; its points are still searched one by one", extra={"event": "build_failed"}
@@ -220,7 +228,7 @@ class Partition:
         return ok
 
     def _swap(self, sources: Sequence[_Layer]) -> None:
-        sealed = self._open(self._target)
+        sealed = self._open(self._target, sealed=True)
         sealed.shard.delete(sorted(set[int]().union(*(layer.dead for layer in sources))))
         gone = {layer.number for layer in sources}
         self._table.move(gone, sealed.number)
@@ -252,7 +260,7 @@ class Partition:
         manifest = self._manifest()
         if manifest is not None and (manifest.v, manifest.dimension) == (_FORMAT, self._dimension):
             self._next = manifest.next
-            self._layers = [self._open(number) for number in manifest.layers]
+            self._layers = [self._open(number, sealed=number in manifest.sealed) for number in manifest.layers]
             self._recall()
         keep = {layer.shard.path for layer in self._layers}
         _remove_folders(folder for folder in self._path.iterdir() if folder not in keep)
@@ -289,7 +297,8 @@ class Partition:
         for layer in self._layers:
             layer.shard.flush()
         numbers = tuple(layer.number for layer in self._layers)
-        manifest = _Manifest(v=_FORMAT, dimension=self._dimension, layers=numbers, next=self._next)
+        sealed = tuple(layer.number for layer in self._layers if layer.sealed)
+        manifest = _Manifest(v=_FORMAT, dimension=self._dimension, layers=numbers, sealed=sealed, next=self._next)
         self._write("manifest.json", msgspec.json.encode(manifest))
 
     def _write(self, name: str, data: bytes) -> None:
@@ -297,8 +306,8 @@ class Partition:
         part.write_bytes(data)
         part.replace(self._path / name)
 
-    def _open(self, number: int) -> _Layer:
-        return _Layer(Shard(self._folder(number), dimension=self._dimension, options=self._options), number)
+    def _open(self, number: int, *, sealed: bool = False) -> _Layer:
+        return _Layer(Shard(self._folder(number), dimension=self._dimension, options=self._options), number, sealed)
 
     def _new_number(self) -> int:
         self._next += 1

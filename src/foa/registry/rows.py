@@ -60,8 +60,9 @@ class FileRows(Rows):
 
     def get(self, slots: Sequence[int]) -> NDArray[np.uint8]:
         """Give rows that were put. Shape (n, length)."""
-        file, length = self._file.fileno(), self._length
+        length = self._length
         try:
+            file = self._file.fileno()
             read = b"".join(os.pread(file, length, slot * length) for slot in slots)
             return np.frombuffer(read, np.uint8).reshape(len(slots), length)
         except (OSError, ValueError) as error:
