@@ -1,26 +1,18 @@
 """From a project's folder to its report, through the command line."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import pytest
 import torch
 import typer
 from typer.testing import CliRunner
 
-from foa.app.federated_job import record
 from foa.cli import fl
 from foa.errors import BadInput
 from foa.fl.dpsgd import train_privately
 from foa.fl.guardian import Terms
-from foa.fl.plans import RoundPlan
 from foa.fl.project import App, Project, read_project
-from foa.fl.rounds import ClientRow, RoundRow
-from foa.state.memory import MemoryJournal
-from foa.values.result import Result
-from tests.fakes import HandClock
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
@@ -69,40 +61,6 @@ def test_a_privacy_budget_makes_every_site_train_with_noise_within_it(tmp_path: 
     assert told
     assert all(one["noise_multiplier"] >= 0.5 and 0 <= one["epsilon_left"] <= 4 for one in told)
     assert len(list((tmp_path / "fl" / "t1").glob("ledger-*.db"))) == 6
-
-
-async def test_a_run_that_ended_is_a_job_in_the_journal_with_its_graph(tmp_path: Path) -> None:
-    row = RoundRow(
-        round=1,
-        plan=RoundPlan(selector="oort", k=2, deadline_seconds=9.0, aggregation="fedavg", noise_floor=0.0, reason=""),
-        verdict="fallback",
-        faults=("k must be 1 to 5",),
-        model="small",
-        decision_seconds=0.5,
-        tokens=70,
-        clients=(ClientRow(client="a", kind="trained", usd=0.5), ClientRow(client="b", kind="lost", reason="it left")),
-        seconds=2.0,
-        loss=None,
-        taken=True,
-        accuracy=0.8,
-        worst10=0.7,
-    )
-    journal = MemoryJournal(HandClock())
-    rows = (row, replace(row, round=2, verdict="accepted"))
-    job = await record(journal, "t1", "train", rows, HandClock())
-    assert await record(journal, "t1", "train", rows, HandClock()) == job
-    (kept,) = await journal.jobs(job=job)
-    assert kept.status == "done"
-    assert kept.result is not None
-    result = msgspec.json.decode(kept.result, type=Result)
-    assert result.answer == "2 rounds, accuracy 0.8000, worst tenth of clients 0.7000"
-    assert (result.bill.usd, result.bill.tokens, result.bill.seconds) == (1.0, 140, 5.0)
-    assert result.lost == {"b": "it left"}
-    assert len(result.fallbacks) == 1
-    # eight nodes a round, in a chain
-    assert (len(result.plan.nodes), len(result.plan.edges)) == (16, 15)
-    assert set(await journal.load(job)) == {node.id for node in result.plan.nodes}
-    assert not await journal.jobs(status="running")
 
 
 @pytest.mark.parametrize(

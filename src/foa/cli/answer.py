@@ -8,10 +8,11 @@ from rich.text import Text
 
 from foa.cli.words import clean, count, money, seconds, shorten
 from foa.values.draft import Source
-from foa.values.result import Refusal, Result
+from foa.values.result import PlanNode, Refusal, Result
 
 MAX_SOURCES = 20  #: shown; `--json` has them all
 MAX_REFUSALS = 8
+MAX_ROUNDS = 8  #: of trainings
 MAX_FALLBACKS = 8
 
 
@@ -31,6 +32,7 @@ def _parts(result: Result) -> Iterator[RenderableType]:
         yield Text("Who did what", style="bold")
         yield _work(result)
         yield Text()
+    yield from _rounds(result)
     yield from _losses(result)
     yield Text(summary(result), style="dim")
 
@@ -48,7 +50,7 @@ def _work(result: Result) -> Table:
     table = Table(box=None, pad_edge=True, show_header=True, header_style="dim")
     for column in ("", "subtask", "answered by", "with", "confidence"):
         table.add_column(column, overflow="fold")
-    for node in result.plan.nodes:
+    for node in subtasks_of(result):
         report = reports.get(node.id)
         if report is None or report.error:
             why = report.error if report else "not reached"
@@ -57,6 +59,25 @@ def _work(result: Result) -> Table:
         others = [agent for agent in report.agents if agent != report.by]
         table.add_row(node.id, shorten(node.text), clean(report.by), clean(", ".join(others)), f"{report.confidence:.2f}")
     return table
+
+
+def subtasks_of(result: Result) -> Sequence[PlanNode]:
+    """The nodes of the plan without the rounds of its trainings."""
+    return [node for node in result.plan.nodes if "/" not in node.id]
+
+
+def _rounds(result: Result) -> Iterator[RenderableType]:
+    """What the rounds of trainings came to, the last ones."""
+    told = [node for node in result.plan.nodes if node.id.endswith("/evaluate")]
+    if not told:
+        return
+    yield Text("Rounds", style="bold")
+    if len(told) > MAX_ROUNDS:
+        yield Text(f"    {count(len(told) - MAX_ROUNDS, 'round')} before", style="dim")
+    for node in told[-MAX_ROUNDS:]:
+        name = node.id.removesuffix("/evaluate").replace("/", " ")
+        yield Text.assemble((f" {name}  ", "dim"), shorten(node.text))
+    yield Text()
 
 
 def _losses(result: Result) -> Iterator[RenderableType]:
@@ -84,7 +105,7 @@ def summary(result: Result) -> str:
         money(bill.usd),
         count(bill.tokens, "token"),
         count(bill.calls, "model call"),
-        count(len(result.plan.nodes), "subtask"),
+        count(len(subtasks_of(result)), "subtask"),
         count(len(result.clusters), "cluster"),
         count(result.rounds, "round"),
         result.job_id,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from foa.cli import fl_site, options
+from foa.cli import fl_serve, fl_site, options
 from foa.cli.fl_extra import extra
 
 _Folder = Annotated[Path, typer.Argument(metavar="PATH", help="Folder with FL.toml and a Flower app.")]
@@ -17,6 +17,7 @@ def attach(app: typer.Typer, summary: str) -> None:
     group.callback()(_top)
     group.command("run", help="Train a project and write its report.")(run)
     fl_site.attach(group)
+    fl_serve.attach(group)
     app.add_typer(group, name="fl")
 
 
@@ -35,7 +36,13 @@ def run(
     broker: Annotated[str, typer.Option(metavar="URL", help="Where `foa fl site` are. Default: all in this process.")] = "",
     wait: Annotated[float, typer.Option(min=1, max=86_400, help="Seconds that sites are waited for.")] = 60.0,
     no_model: Annotated[bool, typer.Option("--no-model", help="Let the rule decide every round.")] = False,
+    policy: Annotated[
+        list[str] | None, typer.Option(metavar="LABEL", help="A label every site must be cleared for; may be repeated.")
+    ] = None,
     pairs: options.Setting = None,
+    lines: Annotated[
+        bool, typer.Option("--lines", help="Print a JSON line for each node of a round; ends with a piped stdin.")
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Train to the end."""
@@ -51,5 +58,7 @@ def run(
         broker=broker,
         wait=wait,
         no_model=no_model,
+        policies=policy or (),
+        lines=lines,
         as_json=as_json,
     )

@@ -2,23 +2,27 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import msgspec
+import typer
 
 from foa.app.clock import SystemClock
 from foa.app.federated import AGENTIC, Asked, run_project
-from foa.app.federated_job import record
+from foa.app.federated_job import running_job
+from foa.app.federated_sites import run_folder
 from foa.app.places import journal_file
 from foa.app.settings import Settings
 from foa.app.stores import open_stores
 from foa.cli.console import output, progress
+from foa.cli.fl_lines import only_one, run_in_lines
+from foa.cli.fl_report import report_of
 from foa.errors import BadInput, FabricError
 from foa.fl.project import Project, SiteSpec
-from foa.fl.report import epsilons, write_report
 from foa.fl.rounds import RoundRow
+from foa.fl.story import epsilons, tell_story
 from foa.fl.training import Trained
 from foa.ports import Model
 
@@ -41,9 +45,15 @@ def train(
     broker: str,
     wait: float,
     no_model: bool,
+    policies: Sequence[str],
+    lines: bool,
     as_json: bool,
 ) -> None:
-    """Train to the end, and write the report."""
+    """Train to the end, and write the report.
+
+    Raises:
+        Exit: in lines, where it failed: the last line says why.
+    """
     asked = Asked(
         folder=folder,
         run=name or _fresh_name(folder),
@@ -53,38 +63,56 @@ def train(
         epsilon=epsilon_of(privacy),
         broker=broker,
         wait_seconds=wait,
+        policies=tuple(policies),
     )
-    trained = asyncio.run(_run(asked, settings, wants_model=selector == AGENTIC and not no_model))
-    where = write_report(
-        report or settings.state_dir / "fl" / asked.run / "report",
-        f"{folder.resolve().name}: {asked.run}",
-        trained.state.rows,
-        facts=_facts(asked, trained),
-    )
+    wants_model = selector == AGENTIC and not no_model
+    if lines:
+        if code := asyncio.run(_in_lines(asked, settings, report, wants_model=wants_model)):
+            raise typer.Exit(code)
+        return
+    trained, where = asyncio.run(_run(asked, settings, report, wants_model=wants_model))
     if as_json:
         print(json.dumps({"run": asked.run, "report": str(where), "rounds": msgspec.to_builtins(trained.state.rows)}))
     else:
         _conclude(trained, where)
 
 
-async def _run(asked: Asked, settings: Settings, *, wants_model: bool) -> Trained:
+async def _in_lines(asked: Asked, settings: Settings, report: Path | None, *, wants_model: bool) -> int:
+    async with _model(settings, wanted=wants_model) as model:
+        return await run_in_lines(asked, settings, model, report=report)
+
+
+async def _run(asked: Asked, settings: Settings, report: Path | None, *, wants_model: bool) -> tuple[Trained, Path]:
+    """Train as a job of this machine's journal, which shows it while it runs."""
+    clock = SystemClock()
+    what = asked.folder.resolve().name
+    async with (
+        only_one(run_folder(settings, asked.run)),
+        _model(settings, wanted=wants_model) as model,
+        open_stores(journal_file(settings), clock) as stores,
+        running_job(stores.journal, asked.run, f"train {what} by federated learning", clock) as job,
+    ):
+        trained = await run_project(asked, settings, clock, model, on_start=_begin(asked), on_round=_tell, on_node=job.tell)
+        where = report_of(asked, settings, trained, report)
+        job.story(tell_story(what, trained.state.rows, report=where), trained.state.rows)
+        return trained, where
+
+
+@asynccontextmanager
+async def _model(settings: Settings, *, wanted: bool) -> AsyncGenerator[Model | None]:
+    """The model that decides; None: the rule does, and why is said."""
     async with AsyncExitStack() as stack:
         model: Model | None = None
-        if wants_model and open_model is None:
+        if wanted and open_model is None:
             progress().print(
                 "no model is installed (`pip install 'foa[local]'`), the rule decides every round", style="yellow"
             )
-        elif wants_model and open_model is not None:
+        elif wanted and open_model is not None:
             try:
                 model = await stack.enter_async_context(open_model(settings))
             except FabricError as error:
                 progress().print(f"no model, the rule decides every round: {error}", style="yellow")
-        clock = SystemClock()
-        trained = await run_project(asked, settings, clock, model, on_start=_begin(asked), on_round=_tell)
-        stores = await stack.enter_async_context(open_stores(journal_file(settings), clock))
-        text = f"train {asked.folder.resolve().name} by federated learning"
-        await record(stores.journal, asked.run, text, trained.state.rows, clock)
-        return trained
+        yield model
 
 
 def _begin(asked: Asked) -> Callable[[Project, Sequence[SiteSpec]], None]:
@@ -129,20 +157,6 @@ def epsilon_of(text: str) -> float | None:
 def _fresh_name(folder: Path) -> str:
     stem = "".join(letter if letter.isalnum() else "-" for letter in folder.resolve().name)[:40].strip("-") or "run"
     return f"{stem}-{int(SystemClock().now())}"
-
-
-def _facts(asked: Asked, trained: Trained) -> dict[str, str]:
-    rows = trained.state.rows
-    models = sorted({row.model for row in rows if row.model and row.verdict != "fallback"})
-    fallbacks = sum(row.verdict == "fallback" and bool(row.model) for row in rows)
-    return {
-        "selector": asked.selector,
-        "rounds": f"{len(rows)}, this time from {trained.began_at_round}",
-        "decisions by": ", ".join(models) or "the rule",
-        "proposals replaced by the rule": str(fallbacks),
-        "tokens spent on decisions": f"{sum(row.tokens for row in rows):,}",
-        "paid": f"{sum(client.usd for row in rows for client in row.clients):.2f} US$",
-    }
 
 
 def _conclude(trained: Trained, where: Path) -> None:
