@@ -5,6 +5,7 @@ Points, filters and payloads are those of the embedded shards. docs/howto/qdrant
 
 import hashlib
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +59,19 @@ class QdrantIndex:
         return cls(client, dimension, server=False)
 
     @classmethod
-    def remote(cls, url: str, dimension: int, *, api_key: str = "", shards: int = 1, replicas: int = 1) -> "QdrantIndex":
-        """Give an index on a server, e.g. `http://127.0.0.1:6333`."""
-        client = AsyncQdrantClient(url=url, api_key=api_key or None, timeout=10)
-        return cls(client, dimension, shards=shards, replicas=replicas)
+    def remote(
+        cls,
+        url: str,
+        dimension: int,
+        *,
+        api_key: str = "",
+        collection: str = "foa-agents",
+        shards: int = 1,
+        replicas: int = 1,
+    ) -> "QdrantIndex":
+        """Give an index on a server, e.g. `http://127.0.0.1:6333`. It is first spoken to when the index is first used."""
+        client = AsyncQdrantClient(url=url, api_key=api_key or None, timeout=10, check_compatibility=False)
+        return cls(client, dimension, collection=collection, shards=shards, replicas=replicas)
 
     async def upsert(self, points: Sequence[IndexPoint]) -> None:
         """Store or replace; searchable when it returns."""
@@ -151,6 +161,8 @@ class QdrantIndex:
     async def _open(self) -> None:
         if self._ready:
             return
+        if self._server:
+            _check_version(str((await self._call(self._client.info())).version))
         if not await self._call(self._client.collection_exists(self._collection)):
             await self._create()
         self._ready = True
@@ -176,6 +188,24 @@ class QdrantIndex:
             return await awaitable
         except (ApiException, OSError) as error:
             raise StoreFailed(f"the Qdrant server did not do it: {error}") from error
+
+
+def _check_version(server: str) -> None:
+    """Refuse a server whose minor release is further from the client's than one: Qdrant promises nothing for it.
+
+    Raises:
+        StoreFailed: it is.
+    """
+    client = version("qdrant-client")
+    try:
+        (major, minor), (ours, our_minor) = (tuple(map(int, one.split(".")[:2])) for one in (server, client))
+    except ValueError as error:
+        raise StoreFailed(f"what answers is no Qdrant server: its version is {server[:40]!r}") from error
+    if major != ours or abs(minor - our_minor) > 1:
+        raise StoreFailed(
+            f"the Qdrant server is {server[:40]} and qdrant-client {client}: they may differ by one minor release; "
+            f"run the image qdrant/qdrant:v{ours}.{our_minor}.0"
+        )
 
 
 def point_id(agent: AgentId, i: int) -> int:
