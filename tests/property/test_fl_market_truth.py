@@ -1,5 +1,6 @@
 """Nobody gains by lying to the auction, and every agreement is within both sides' limits."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -8,7 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foa.fl.auction import Bid, auction
+from foa.fl.bidder import Bidder
+from foa.fl.guardian import Condition, Counter, Guardian, Limits, Terms, TrainAsk
 from foa.fl.market import Answer, Concession, Offer, Talk, client_takes, server_takes
+from foa.fl.negotiation import Call, bid_of
 from foa.values.ids import AgentId
 
 LIES = (0.0, 0.3, 0.7, 0.95, 1.05, 1.4, 2.0, 4.0)
@@ -91,4 +95,41 @@ def test_a_client_never_bids_past_its_limit_or_back_on_its_word(first: Offer, li
     )
     bids = [side.last, *(side.next(None) for _ in range(8))]
     assert all(client_takes(bid, limit) for bid in bids)
+    assert all(server_takes(later, earlier) for earlier, later in pairwise(bids))
+
+
+terms = st.builds(
+    Terms,
+    epochs=st.integers(1, 9),
+    steps=st.integers(1, 90),
+    width=st.floats(0.05, 1),
+    batch=st.just(4),
+    noise_multiplier=st.floats(0, 9),
+    clip=st.just(1.0),
+)
+
+
+@settings(max_examples=100)
+@given(terms, st.lists(st.tuples(terms, terms), min_size=4, max_size=4), st.booleans())
+def test_a_site_offers_nothing_that_its_rules_forbid_whatever_its_model_and_the_server_write(
+    first: Terms, written: list[tuple[Terms, Terms]], sealed: bool
+) -> None:
+    limits = Limits(epochs_max=3, steps_max=40, width_max=0.5)
+    wishes = iter(written)
+    bidder = Bidder(
+        Guardian(limits), usd=1.0, consider=lambda ask, condition: (Counter(terms=next(wishes)[1], reasons=()), None)
+    )
+    bids = list[Offer]()
+    for number, (called, _) in enumerate(written, start=1):
+        plain = replace(called if number > 1 else first, noise_multiplier=0.0)
+        ask = TrainAsk(run="r", round=1, purpose="*", terms=plain, deadline_seconds=60.0, cohort=3)
+        answer = bidder.answer(Call(ask=ask, number=number, of=4, sealed=sealed), Condition(records=100), at=0.0)
+        agreed = answer.offer if answer.kind == "offer" else bid_of(ask)
+        assert agreed is not None
+        assert agreed.epochs <= 3
+        assert agreed.steps <= 40
+        assert agreed.width <= 0.5
+        assert agreed.usd >= 1.0
+        if answer.kind == "offer":
+            bids.append(agreed)
     assert all(server_takes(later, earlier) for earlier, later in pairwise(bids))

@@ -83,6 +83,8 @@ async def run_project(
             purpose=project.purpose,
             rounds=project.rounds,
             policies=project.policies,
+            negotiation=project.negotiation,
+            recount_rounds=project.recount_rounds,
             usd_a_round=project.usd_a_round,
             credit=project.credit,
             secure_aggregation=project.secure_aggregation,
@@ -102,7 +104,7 @@ async def run_project(
         return await _over_broker(asked, settings, run, agent, specs, roll, clock, on_round, on_node)
     with ExitStack() as stack:
         places = [
-            stack.enter_context(place(project, app, specs, spec, settings=settings, clock=clock, run=asked.run))
+            stack.enter_context(place(project, app, specs, spec, settings=settings, clock=clock, run=asked.run, model=model))
             for spec in specs
         ]
         apps = {made.number: (made.app, made.context) for made in places}

@@ -24,9 +24,10 @@ from foa.agents.versions import Versions
 from foa.app.alive import held
 from foa.app.fabric import open_fabric
 from foa.app.federated_blobs import reach
+from foa.app.federated_guardian import Advised, advised
 from foa.app.federated_sites import block_for, made, open_app, open_ledger, site_folder
 from foa.app.keys import host_key
-from foa.app.models import open_embedder
+from foa.app.models import open_embedder, open_model
 from foa.app.settings import Settings
 from foa.errors import AgentRefused, BadInput, FabricError
 from foa.fl.block import fl_of
@@ -36,7 +37,7 @@ from foa.fl.ledger import PrivacyLedger
 from foa.fl.privacy import NoisyTraining
 from foa.fl.project import App, Project, SiteSpec, project_id, read_project
 from foa.fl.roll import KIND
-from foa.ports import Clock, Embedder, Transport
+from foa.ports import Clock, Embedder, Model, Transport
 from foa.registry.keys import SigningKey
 from foa.state.memory import MemoryReplies
 from foa.values.ids import AgentId
@@ -164,6 +165,7 @@ async def serve_site(
     clock: Clock,
     *,
     embedder: Embedder | None = None,
+    model: Model | None = None,
     on_ready: Callable[[], None] | None = None,
     say: Callable[[str], None] = log.warning,
 ) -> None:
@@ -174,6 +176,7 @@ async def serve_site(
         settings: broker, root, state folder (the key of its card), how to reach blobs.
         clock: time.
         embedder: for its card; the settings' by default.
+        model: reads its owner's wishes, where there are some; the settings' by default.
         on_ready: called once, when it is announced and listens.
         say: told what the owner should know: that the budget is spent.
 
@@ -184,6 +187,8 @@ async def serve_site(
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         embedder = embedder or await enter(open_embedder(settings))
+        if model is None and home.spec.spec:
+            model = await enter(open_model(settings))
         fabric = await enter(open_fabric(settings))
         topics, began = Topics(settings.root), clock.now()
         will = last_will(topics, home.id, [home.id], since=began)
@@ -201,7 +206,7 @@ async def serve_site(
         group = await enter(asyncio.TaskGroup())
         # it listens before it is announced: nobody asks who is not there
         listening, changed = asyncio.Event(), asyncio.Event()
-        node = _node(home, link, topics, settings, clock, host, changed)
+        node = _node(home, link, topics, settings, clock, host, changed, model)
         group.create_task(node.serve(ready=listening), name=f"site[{home.id}]")
         await listening.wait()
         await enter(host.serve())
@@ -257,9 +262,12 @@ def _node(
     clock: Clock,
     host: AgentHost,
     changed: asyncio.Event,
+    model: Model | None,
 ) -> FlowerNode:
+    beside = advised(home.spec, model, clock, home.folder / "decisions.jsonl")
+
     def open_run(run: str) -> tuple[ClientAppCallable, Context]:
-        return _open_run(home, run, settings, clock)
+        return _open_run(home, run, settings, clock, beside)
 
     return FlowerNode(
         link,
@@ -273,7 +281,9 @@ def _node(
     )
 
 
-def _open_run(home: SiteHome, run: str, settings: Settings, clock: Clock) -> tuple[ClientAppCallable, Context]:
+def _open_run(
+    home: SiteHome, run: str, settings: Settings, clock: Clock, beside: Advised
+) -> tuple[ClientAppCallable, Context]:
     runs = made(home.folder / "runs")
     kept = made(runs / run)
     for old in sorted(runs.iterdir(), key=lambda path: path.stat().st_mtime)[:-KEPT_RUNS]:
@@ -290,6 +300,7 @@ def _open_run(home: SiteHome, run: str, settings: Settings, clock: Clock) -> tup
         data=settings.data,
         clock=clock,
         state=kept / "state.bin",
+        advised=beside,
     )
 
 

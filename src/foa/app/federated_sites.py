@@ -6,12 +6,13 @@ real        a process each over a broker (`foa.app.federated_site`), one ledger 
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
 from flwr.app import Context
 
+from foa.app.federated_guardian import Advised, advised
 from foa.app.settings import Settings
 from foa.errors import BadInput, StoreFailed
 from foa.fl.block import FlBlock, bucketed_samples, node_id
@@ -22,7 +23,7 @@ from foa.fl.guardian import Condition, Guardian
 from foa.fl.ledger import PrivacyLedger, bucketed, kept_order
 from foa.fl.privacy import NoisyTraining, PrivacyBudget, plan_budget
 from foa.fl.project import App, Project, SiteSpec
-from foa.ports import Clock
+from foa.ports import Clock, Model
 from foa.values.ids import AgentId, check_id
 
 SITES = "sites"  #: the folder beside the runs' in which real sites keep what is theirs
@@ -79,9 +80,17 @@ def made(folder: Path) -> Path:
 
 
 def place(
-    project: Project, app: App, specs: Sequence[SiteSpec], spec: SiteSpec, *, settings: Settings, clock: Clock, run: str
+    project: Project,
+    app: App,
+    specs: Sequence[SiteSpec],
+    spec: SiteSpec,
+    *,
+    settings: Settings,
+    clock: Clock,
+    run: str,
+    model: Model | None = None,
 ) -> Place:
-    """Make one simulated site of a project.
+    """Make one simulated site of a project. Call it on the event loop.
 
     Raises:
         BadInput: its ledger was opened with another budget, or what its app kept is damaged.
@@ -90,7 +99,15 @@ def place(
     kept = run_folder(settings, run)
     book = open_ledger(kept / f"ledger-{spec.name}.db", project, spec)
     acting, context = open_app(
-        project, app, spec, book, count=len(specs), data=settings.data, clock=clock, state=kept / f"state-{spec.name}.bin"
+        project,
+        app,
+        spec,
+        book,
+        count=len(specs),
+        data=settings.data,
+        clock=clock,
+        state=kept / f"state-{spec.name}.bin",
+        advised=advised(spec, model, clock, kept / f"decisions-{spec.name}.jsonl"),
     )
     return Place(
         spec=spec, number=node_id(AgentId(spec.name)), app=acting, context=context, block=block_for(spec, book), ledger=book
@@ -107,6 +124,7 @@ def open_app(
     data: str,
     clock: Clock,
     state: Path,
+    advised: Advised,
 ) -> tuple[ClientAppCallable, Context]:
     """The app of one site in one run, with its guardian in front, and what the app keeps between rounds.
 
@@ -119,12 +137,21 @@ def open_app(
         data: folder of the data.
         clock: for the ledger.
         state: file of what the app keeps in this run.
+        advised: puts its model beside the rules, where it has one.
 
     Raises:
         BadInput: what the app kept is damaged.
         StoreFailed: it cannot be read.
     """
-    behind = Site(guardian=Guardian(spec.limits, book), condition=_condition(spec), clock=clock, keys=project.keys)
+    rules = Guardian(replace(spec.limits, policies=spec.policies), book)
+    behind = Site(
+        guardian=rules,
+        condition=_condition(spec),
+        clock=clock,
+        consider=advised(rules),
+        usd_a_round=spec.usd_a_round,
+        keys=project.keys,
+    )
     config: dict[str, int | float | str | bool] = {"partition-id": spec.partition, "num-partitions": count, "data": data}
     context = remembered(state, node_id(AgentId(spec.name)), config)
     return remembering(guarded(app.part("app"), behind), state), context

@@ -3,12 +3,15 @@
 The rules answer first. If they refuse, no model is asked. Otherwise the model may keep their terms, tighten them, or refuse.
 """
 
+import asyncio
 from collections.abc import Mapping
+from concurrent.futures import CancelledError
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 
+from foa.fl.bidder import Consider
 from foa.fl.guard import Checked, Guard, Guarded, GuardEntry, Unfit
 from foa.fl.guardian import Accept, Condition, Counter, Guardian, Refuse, Terms, TrainAsk, Verdict
 from foa.fl.replies import choice, number, sentence, whole
@@ -84,6 +87,28 @@ class ModelGuardian:
             schema=_schema(terms),
             max_tokens=150,
         )
+
+
+def on_loop(guardian: ModelGuardian, loop: asyncio.AbstractEventLoop, *, seconds: float = 60.0) -> Consider:
+    """The guardian for a client app's thread: it is asked on the loop where its model lives.
+
+    Args:
+        guardian: rules and a model.
+        loop: must run in another thread; from its own it would wait for itself.
+        seconds: after which, or where the loop has ended, the rules decide alone. The guard's own patience is shorter.
+    """
+
+    def consider(ask: TrainAsk, condition: Condition) -> tuple[Verdict, GuardEntry | None]:
+        if loop.is_closed():
+            return guardian.rules.consider(ask, condition), None
+        asked = asyncio.run_coroutine_threadsafe(guardian.consider(ask, condition), loop)
+        try:
+            return asked.result(seconds)
+        except (TimeoutError, CancelledError):
+            asked.cancel()
+            return guardian.rules.consider(ask, condition), None
+
+    return consider
 
 
 def _schema(terms: Terms) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import msgspec
 
 from foa.errors import BadInput
 from foa.fl.guardian import Limits, Terms
+from foa.fl.negotiation import Negotiation
 from foa.fl.plans import Bounds
 from foa.values.ids import WireId, check_id
 from foa.values.resources import Name
@@ -44,6 +45,8 @@ class SiteSpec:
     bytes_a_second: Annotated[float, msgspec.Meta(ge=0, le=1e9)] | None = None  #: of its line to the server
     group: Annotated[str, msgspec.Meta(max_length=64)] = ""  #: e.g. its region; `bounds.groups` names those that matter
     epsilon: Annotated[float, msgspec.Meta(gt=0, le=1000)] | None = None  #: its own budget; None: the project's
+    #: what its owner wishes, in plain words, for the model that stands beside the limits; the limits hold whatever it says
+    spec: Annotated[str, msgspec.Meta(max_length=1_000)] = ""
     policies: Annotated[tuple[Label, ...], msgspec.Meta(max_length=32)] = ()  #: p of its card: labels it is cleared for
     key: Annotated[str, msgspec.Meta(max_length=64)] = ""  #: public key of its card; empty: whoever announces it first
 
@@ -71,6 +74,9 @@ class Project:
     skills: Annotated[tuple[Name, ...], msgspec.Meta(max_length=16)] = ()  #: of the agent that serves it
     examples: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=300)], ...], msgspec.Meta(max_length=16)] = ()
     policies: Annotated[tuple[Label, ...], msgspec.Meta(max_length=32)] = ()  #: labels that every site has to be cleared for
+    negotiation: Negotiation = Negotiation()  #: how the server bargains over terms before it trains
+    #: for so many rounds the last update of a site that refuses for now is counted again, each time half as much; 0: never
+    recount_rounds: Annotated[int, msgspec.Meta(ge=0, le=100)] = 3
     policy: Annotated[str, msgspec.Meta(max_length=1_000)] = ""  #: the owner's wishes for the server agent, in plain words
     terms: Terms = Terms(epochs=1, steps=100, width=1.0, batch=16, noise_multiplier=0.0, clip=1.0)
     #: field of the terms → key by which the app reads it

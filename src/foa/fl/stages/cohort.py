@@ -26,6 +26,7 @@ class AgenticSettings:
     rounds: int = 0  #: planned in all; told to guardians. 0: not told
     policies: tuple[str, ...] = ()  #: labels that every site has to be cleared for
     negotiation: Negotiation = Negotiation()
+    recount_rounds: int = 0  #: for so many the last update of a site that refuses for now is counted again, decayed
     usd_a_round: float = 0.0  #: above 0: clients are bought by auction within it
     credit: bool = False  #: Shapley values of every round; needs `validate`
     quarantine_rounds: int = 3
