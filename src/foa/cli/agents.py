@@ -76,7 +76,8 @@ def show(
                 f"agent {agent} was refused: {why}" if why else f"there is no agent {agent}{nearest(agent, known)}"
             )
         vitals = view.registry.vitals(found.agent_id)
-        return facts_of(found) | {"vitals": vitals}, draw_agent(found, vitals)
+        told_by = view.registry.origin(found.agent_id)
+        return facts_of(found) | {"vitals": vitals, "told_by": told_by}, draw_agent(found, vitals, told_by)
 
     _print(see, federation, broker, over, pairs, as_json=as_json)
 
@@ -106,9 +107,9 @@ async def _route(view: View, text: str, skills: Sequence[str], policies: Sequenc
     except Unroutable as error:
         if not error.refusals:
             raise
-        return Routed(candidates=(), refusals={str(agent): why for agent, why in error.refusals.items()})
+        return Routed(candidates=(), refusals={str(agent): why for agent, why in error.refusals.items()}, why=error.why)
     refusals = {str(agent): why for agent, why in found.refusals.items()}
-    return Routed(candidates=found.candidates, refusals=refusals, fallback=found.fallback)
+    return Routed(candidates=found.candidates, refusals=refusals, fallback=found.fallback, fit=found.fit)
 
 
 def _print(

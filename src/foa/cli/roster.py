@@ -61,18 +61,18 @@ def draw_agents(
     return Group(table, *parts)
 
 
-def draw_agent(vcv: Vcv, vitals: Vitals) -> RenderableType:
-    """One agent in full."""
+def draw_agent(vcv: Vcv, vitals: Vitals, told_by: str = "") -> RenderableType:
+    """One agent in full; `told_by` is the orchestrator that told of it, where it is at another broker."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="dim")
     table.add_column(overflow="fold")
-    for name, value in _rows(vcv, vitals):
+    for name, value in _rows(vcv, vitals, told_by):
         if value:
             table.add_row(name, Text(clean(value)))
     return table
 
 
-def _rows(vcv: Vcv, vitals: Vitals) -> Iterator[tuple[str, str]]:
+def _rows(vcv: Vcv, vitals: Vitals, told_by: str) -> Iterator[tuple[str, str]]:
     yield "agent", f"{vcv.agent_id}, version {vcv.version}"
     yield "name", vcv.name
     yield "does", vcv.description
@@ -84,6 +84,9 @@ def _rows(vcv: Vcv, vitals: Vitals) -> Iterator[tuple[str, str]]:
     yield "resources", "\n".join(_resources(vcv.r))
     yield "embedder", vcv.embedder
     yield "key", vcv.public_key or "unsigned"
+    if told_by:
+        yield "where", f"at another broker: {told_by} told of it, and it is not asked from here"
+        return
     yield "now", f"{'online' if vitals.online else 'offline'}, load {vitals.load:.0%}, {vitals.queue} waiting"
 
 
@@ -114,7 +117,10 @@ def draw_search(routed: Routed) -> RenderableType:
         factors = each.factors
         numbers = (factors.similarity, factors.policy, factors.resources, factors.spec, factors.reputation)
         table.add_row(Text(clean(each.agent), style="bold"), f"{each.score:.3f}", *(f"{number:.3f}" for number in numbers))
-    parts: list[RenderableType] = [table] if routed.candidates else [Text("no agent fits", style="red")]
+    nobody = f"no agent fits: {clean(routed.why)}" if routed.why else "no agent fits"
+    parts: list[RenderableType] = [table] if routed.candidates else [Text(nobody, style="red")]
+    if routed.fit is not None:
+        parts.append(Text(f"fit {routed.fit:.0%}: how likely the best of them can do it", style="dim"))
     if routed.fallback:
         parts.append(Text(f"fallback: {clean(routed.fallback)}", style="yellow"))
     return Group(*parts, *_refusals(routed.refusals))

@@ -117,6 +117,12 @@ def test_a_roster_has_a_line_for_each_agent_and_each_refused_card():
     assert "1 agent\n" in shown
 
 
+def test_an_agent_at_another_broker_is_shown_as_that():
+    shown = text(draw_agent(vcv(), Vitals(), "zero-b"))
+    assert "at another broker: zero-b told of it" in shown
+    assert "online" not in shown
+
+
 def test_a_roster_says_who_told_of_agents_at_other_brokers():
     shown = text(draw_agents([vcv(), vcv(agent_id=AgentId("far"))], {}, {AgentId("far"): "zero-b"}))
     assert "known from" in shown

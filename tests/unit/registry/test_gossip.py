@@ -2,18 +2,19 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from tests.fakes import HandClock
 from tests.unit.test_card import HashEmbedder
 
-from foa.errors import BadMessage
+from foa.errors import BadMessage, BrokerUnreachable
 from foa.index.exact import ExactIndex
 from foa.registry.admission import RegistryLimits
 from foa.registry.card import build_vcv, encode_card
 from foa.registry.gossip import Gossip, GossipRules
-from foa.registry.gossiping import gossip
+from foa.registry.gossiping import AGAIN_SECONDS, WAITING, gossip
 from foa.registry.keys import SigningKey, new_key, public_key
 from foa.registry.registry import Registry
 from foa.transport.memory import MemoryHub, MemoryTransport
@@ -267,3 +268,69 @@ async def test_over_a_broker_a_late_joiner_and_a_change_arrive():
         for task in tasks:
             task.cancel()
     assert circle.alike()
+
+
+@asynccontextmanager
+async def gossiping(circle: Circle, **homes: MemoryHub) -> AsyncGenerator[dict[str, bool]]:
+    """Each member at its own broker; the second also at the first's, unless that is said to be down."""
+    down = {"down": False}
+    names = list(homes)
+
+    @asynccontextmanager
+    async def first() -> AsyncGenerator[MemoryTransport]:
+        if down["down"]:
+            raise BrokerUnreachable("nobody there")
+        async with MemoryTransport(homes[names[0]], client_id=f"{names[1]}.gossip") as transport:
+            yield transport
+
+    async with asyncio.timeout(20), AsyncExitStack() as stack:
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        tasks: list[asyncio.Task[None]] = []
+        for name, hub in homes.items():
+            transport = await stack.enter_async_context(MemoryTransport(hub, client_id=name))
+            others = [first] if name != names[0] else []
+            run = gossip(circle[name].gossip, transport, *others, me=circle[name].id, topics=Topics(), clock=circle.clock)
+            tasks.append(group.create_task(run, name=name))
+        yield down
+        for task in tasks:
+            task.cancel()
+
+
+async def passing(circle: Circle, seconds: float, done: Callable[[], bool]) -> None:
+    """Let time pass in steps until something is so."""
+    while not done():
+        await circle.clock.move(seconds)
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+
+async def test_a_member_whose_link_to_the_other_broker_was_down_for_an_hour_converges():
+    circle = Circle("xy")
+    async with gossiping(circle, x=MemoryHub(), y=MemoryHub()) as link:
+        await circle["x"].registry.admit_many([(AgentId(f"a{i}"), await card(f"a{i}")) for i in range(10)])
+        await passing(circle, 1, lambda: len(circle["y"].registry) == 10)
+        assert {circle["y"].registry.origin(agent) for agent in circle["y"].registry.agents()} == {"x"}
+        link["down"] = True
+    async with gossiping(circle, x=MemoryHub(), y=MemoryHub()) as link:
+        link["down"] = True
+        for step in range(12):
+            await circle["x"].registry.admit(await card(f"a{step % 10}", 2 + step))
+            await circle["y"].registry.admit(await card(f"y{step}"))
+            await circle["x"].registry.leave(AgentId(f"a{(step + 5) % 10}"))
+            await passing(circle, 300, iter([False, True]).__next__)
+        assert not circle.alike()
+        link["down"] = False
+        await passing(circle, AGAIN_SECONDS, circle.alike)
+    assert "y11" in circle["x"].state()
+
+
+async def test_what_waits_for_a_broker_that_is_down_is_bounded():
+    circle = Circle("xy")
+    async with gossiping(circle, x=MemoryHub(), y=MemoryHub()) as link:
+        link["down"] = True
+        for step in range(WAITING + 10):
+            await circle["y"].registry.admit(await card(f"y{step}"))
+            await passing(circle, 1, iter([False, True]).__next__)
+        link["down"] = False
+        await passing(circle, AGAIN_SECONDS, circle.alike)
+    assert len(circle["x"].registry) == WAITING + 10
