@@ -13,6 +13,7 @@ NEED_FL = [
     "integration/test_fl_negotiation.py",
     "integration/test_fl_metrics.py",
     "integration/test_fl_project.py",
+    "integration/test_fl_recount.py",
     "integration/test_fl_secure_aggregation.py",
     "integration/test_fl_thin_lines.py",
     "integration/test_fl_training.py",

@@ -31,6 +31,14 @@ class StoredArray(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """The last update of a client, as a change of the model that it was given."""
+
+    round: int  #: in which it came
+    content: bytes  #: of its reply, packed, with the change in the place of the model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """What a run has learned; saved after each round and given back on resume."""
 
@@ -38,6 +46,7 @@ class State:
     rows: tuple[RoundRow, ...] = ()
     losses: tuple[float, ...] = ()  #: of the models that were taken
     owed: Mapping[AgentId, float] = field(default_factory=dict[AgentId, float])  #: penalties not covered yet, US dollars
+    kept: Mapping[AgentId, Kept] = field(default_factory=dict[AgentId, Kept])  #: last updates, to be counted again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

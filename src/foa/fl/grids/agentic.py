@@ -23,7 +23,7 @@ from flwr.supercore.run import Run
 
 from foa.fl.block import FlBlock
 from foa.fl.checkpoint import State
-from foa.fl.contents import arrays_of
+from foa.fl.contents import arrays_of, size_of
 from foa.fl.negotiation import QUERY
 from foa.fl.outcomes import profiled
 from foa.fl.rounds import OnNode, RoundRow
@@ -40,6 +40,7 @@ from foa.fl.stages.measure import accuracies, measured_row, measured_state
 from foa.fl.stages.negotiate import negotiate
 from foa.fl.stages.receive import Received, receive
 from foa.fl.stages.record import begun_row, trained_row, unasked
+from foa.fl.stages.recount import keep, marked, recounted
 from foa.fl.stages.secure import secure
 from foa.values.ids import AgentId
 
@@ -176,7 +177,8 @@ class AgenticGrid(Grid):
         seconds = time.monotonic() - began
         base = arrays_of(messages[0]) if messages else {}
         audited, owed = inspect(received, base, cohort, self.state.owed, seconds=seconds)
-        received = replace(received, rows=(*audited, *unasked(cohort)))
+        counted = {row.client for row in audited}
+        received = replace(received, rows=(*audited, *(row for row in unasked(cohort) if row.client not in counted)))
         self.state = learn(replace(self.state, owed=owed), received, cohort, self._settings, seconds=seconds)
         self._row = trained_row(cohort, received, seconds=seconds, bytes_out=received.bytes_out)
         for node in ("train", "screen", "aggregate"):
@@ -190,7 +192,16 @@ class AgenticGrid(Grid):
             going = (sent, asked, cohort, self._settings)
             return secure(self._carry, *going, seconds=seconds, losses=losses, validate=validate)
         replies = self._carry(asked, seconds)
-        return receive(sent, asked, replies, cohort, self._settings, losses=losses, validate=validate)
+        rounds, kept = self._settings.recount_rounds, self.state.kept
+        again = recounted(sent, replies, cohort, kept, rounds=rounds)
+        fresh = [reply for reply in replies if cohort.name(reply.metadata.src_node_id) not in again]
+        counted = [*fresh, *(one.message for one in again.values())]
+        went = [*asked, *(one.sent for one in again.values())]
+        received = receive(sent, went, counted, cohort, self._settings, losses=losses, validate=validate)
+        if rounds > 0:
+            base = arrays_of(sent[0]) if sent else {}
+            self.state = replace(self.state, kept=keep(kept, received, base, cohort.round, but=again))
+        return replace(marked(received, again), bytes_out=sum(map(size_of, asked)))
 
     def _carry(self, messages: Sequence[Message], seconds: float) -> list[Message]:
         return list(self._inner.send_and_receive(messages, timeout=seconds))
