@@ -205,7 +205,7 @@ class MqttGrid(RunGrid):
                 block = self.roll.block(message.metadata.dst_node_id)
                 if block is None:
                     raise BadMessage(f"node {message.metadata.dst_node_id} is not there any more")
-                payload, claim = await asyncio.to_thread(lambda: wrapped(pack(message), self._blobs))
+                payload, claim = await asyncio.to_thread(lambda: wrapped(pack(message), lambda: self._blobs))
                 self.bytes_out += len(payload)
                 reply = await self._unless_gone(block.id, payload, identity, seconds)
             self.bytes_in += len(reply.publication.payload)
@@ -217,7 +217,7 @@ class MqttGrid(RunGrid):
                 await asyncio.to_thread(self._blobs.drop, claim)
 
     def _open(self, asked: Message, payload: bytes) -> Message:
-        found = opened(payload, self._blobs)
+        found = opened(payload, lambda: self._blobs)
         if isinstance(found, No):
             return failure(asked, found.code, found.reason)
         if self._blobs is not None and (claim := claim_in(payload)) is not None:

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 from flwr.app import Context
 
@@ -170,8 +171,8 @@ class FlowerNode:
 
     def _work(self, run: str, payload: bytes, properties: dict[str, str]) -> bytes:
         try:
-            blobs = self._blobs(properties.get(BLOBS_PROPERTY))
-            packed = opened(payload, blobs)
+            reach = partial(self._blobs, properties.get(BLOBS_PROPERTY))
+            packed = opened(payload, reach)
             if isinstance(packed, No):
                 raise BadMessage("a site takes messages, not refusals")
             app, context = self._at_hand(run)
@@ -179,7 +180,7 @@ class FlowerNode:
             self.answered += 1
             reply = run_app(app, message, context)
             stamp(reply)
-            return wrapped(pack(reply), blobs)[0]
+            return wrapped(pack(reply), reach)[0]
         except FabricError as error:
             return refusal(CRASHED, str(error))
 

@@ -6,6 +6,7 @@
 4  nothing: the run is over, and the site is free
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
@@ -15,6 +16,8 @@ from foa.errors import BadMessage
 from foa.fl.blobs import BlobClaim, BlobPlace, Blobs
 
 T = TypeVar("T")
+#: Where blobs are; asked for only when a message is large. None: nowhere.
+Reach = Callable[[], Blobs | None]
 
 INLINE_BYTES = 900_000  #: above this a blob is used; the portable limit of a message is 1,000,000
 _MESSAGE, _CLAIM, _NO, _OVER = b"\x01", b"\x02", b"\x03", b"\x04"
@@ -34,7 +37,7 @@ class No:
 OVER = _OVER  #: the payload that frees a site
 
 
-def wrapped(message: bytes, blobs: Blobs | None) -> tuple[bytes, BlobClaim | None]:
+def wrapped(message: bytes, reach: Reach) -> tuple[bytes, BlobClaim | None]:
     """The payload for a packed Flower message, and the claim that was put for it.
 
     Raises:
@@ -43,7 +46,7 @@ def wrapped(message: bytes, blobs: Blobs | None) -> tuple[bytes, BlobClaim | Non
     """
     if len(message) <= INLINE_BYTES:
         return _MESSAGE + message, None
-    if blobs is None:
+    if (blobs := reach()) is None:
         raise BadMessage(f"a model of {len(message):,} bytes needs a place for blobs, and there is none: give the Grid one")
     claim = blobs.put(message)
     return _CLAIM + msgspec.json.encode(claim), claim
@@ -63,7 +66,7 @@ def claim_in(payload: bytes) -> BlobClaim | None:
     return _decoded(payload[1:], BlobClaim) if payload[:1] == _CLAIM else None
 
 
-def opened(payload: bytes, blobs: Blobs | None) -> bytes | No:
+def opened(payload: bytes, reach: Reach) -> bytes | No:
     """What is in a payload: a packed Flower message, fetched where it is a claim, or a no.
 
     Raises:
@@ -77,7 +80,7 @@ def opened(payload: bytes, blobs: Blobs | None) -> bytes | No:
     claim = claim_in(payload)
     if claim is None:
         raise BadMessage("not a message of this format: update both ends")
-    if blobs is None:
+    if (blobs := reach()) is None:
         raise BadMessage("a claim came and there is no place for blobs at this end")
     return blobs.get(claim)
 
