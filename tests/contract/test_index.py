@@ -266,22 +266,30 @@ async def test_an_index_of_another_format_is_built_again(tmp_path: Path):
 
 @pytest.mark.parametrize("quantised", [False, True])
 async def test_a_graph_of_codes_finds_what_exact_search_finds(quantised: bool):
+    # near ones in 200 groups, as texts are; 6,000 × 128 is enough for the engine to build a graph
     rng = np.random.default_rng(11)
-    # near ones in 400 groups, as texts are; 12,000 × 32 is enough for the engine to build a graph
-    centres = rng.normal(size=(400, DIMENSION))
-    vectors = (centres[rng.integers(0, 400, 12_000)] + 0.5 * rng.normal(size=(12_000, DIMENSION))).astype(np.float32)
+    vectors = (rng.normal(size=(200, 128))[rng.integers(0, 200, 6_000)] + rng.normal(size=(6_000, 128))).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    options = EdgeOptions(index_from=12_000, exact_below=0, quantised=quantised, build_threads=2)
-    index = EdgeIndex(DIMENSION, options=options)
-    gdpr = frozenset({"gdpr"})
-    await index.upsert([point(i, vector=v, policies=gdpr if i % 10 == 0 else frozenset()) for i, v in enumerate(vectors)])
+    steps = {"all": 1, "half": 2, "few": 10}  # every agent, every other one, every tenth one has this label
+    far = set(np.argsort(-(vectors @ vectors[0]))[1_000:].tolist())
+    cleared = [
+        frozenset(label for label, step in steps.items() if i % step == 0) | ({"far"} if i in far else set[str]())
+        for i in range(6_000)
+    ]
+    options = EdgeOptions(index_from=6_000, exact_below=0, scan_below=1_000, quantised=quantised, build_threads=2)
+    index = EdgeIndex(128, options=options)
+    await index.upsert([point(i, vector=v, policies=cleared[i]) for i, v in enumerate(vectors)])
     await index.settled()
-    for policies, rows in ((frozenset[str](), np.arange(12_000)), (gdpr, np.arange(0, 12_000, 10))):
-        found = 0
-        for query in vectors[::600]:
+    for label, step in steps.items():
+        rows, policies, found = np.arange(0, 6_000, step), frozenset({label}), 0
+        for query in vectors[::300]:
             best = {f"a{rows[i]:05}" for i in np.argsort(-(vectors[rows] @ query))[:10]}
             found += len(best & set(await agents(index, vector=query, k=10, policies=policies)))
         assert found / 200 >= 0.95
+    # 5 of 6 may, and none of the 1,000 nearest: filtering what a search of all finds is not enough, all are compared
+    got = await agents(index, vector=vectors[0], k=10, policies=frozenset({"far"}))
+    assert len(got) == 10
+    assert all(int(agent[1:]) in far for agent in got)
     await index.aclose()
 
 

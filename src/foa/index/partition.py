@@ -8,6 +8,7 @@ A build takes the sealed shards in that are not more than twice what it brings, 
 """
 
 import logging
+import math
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 _BATCH = 512
 _FORMAT = 2  # of the folder; one of another format is emptied
+_WEAK = 0.2  # share of agents from which a filter is applied after the search
 
 
 class _Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,15 +125,31 @@ class Partition:
 
     def _layer_nearest(self, layer: _Layer, query: IndexQuery) -> dict[AgentId, float]:
         """The best k agents of one layer; asked again, wider, while masked points or sister vectors crowd them out."""
+        if (share := self._weak(layer, query)) and (found := self._nearest_of_all(layer, query, share)):
+            return found
         limit = query.k
         while True:
             found = layer.shard.nearest(query, limit=limit)
-            agents: dict[AgentId, float] = {}
-            for agent, score in self._alive(layer, found):
-                agents.setdefault(agent, score)
+            agents = _best_of(self._alive(layer, found))
             if len(agents) >= query.k or len(found) < limit:
                 return dict(list(agents.items())[: query.k])
             limit *= 4
+
+    def _weak(self, layer: _Layer, query: IndexQuery) -> float:
+        """The share that passes a filter which keeps too many to compare them all; else 0."""
+        asked = _labels_of(query)
+        if not asked or query.bloom:
+            return 0.0
+        share = min(self._table.labelled(label) for label in asked) / len(self)
+        return share if share >= _WEAK and share * len(layer.shard) > self._options.scan_below else 0.0
+
+    def _nearest_of_all(self, layer: _Layer, query: IndexQuery, share: float) -> dict[AgentId, float]:
+        """Filter after a search that is wide enough; nobody where it was not, because labels and nearness go together."""
+        asked = set(_labels_of(query))
+        free = IndexQuery(vector=query.vector, k=query.k)
+        found = self._alive(layer, layer.shard.nearest(free, limit=math.ceil(2 * query.k / share)))
+        agents = _best_of(pair for pair in found if asked.issubset(self._table.labels(pair[0])))
+        return dict(list(agents.items())[: query.k]) if len(agents) >= query.k else {}
 
     def _by_words(self, query: IndexQuery) -> dict[AgentId, float]:
         found: list[tuple[AgentId, float]] = []
@@ -315,6 +333,18 @@ class Partition:
 
     def _folder(self, number: int) -> Path:
         return self._path / f"layer-{number:06}"
+
+
+def _labels_of(query: IndexQuery) -> tuple[str, ...]:
+    return labels(query.policies, [query.kind] if query.kind else ())
+
+
+def _best_of(found: Iterable[tuple[AgentId, float]]) -> dict[AgentId, float]:
+    """Each agent with its best vector, which comes first."""
+    agents: dict[AgentId, float] = {}
+    for agent, score in found:
+        agents.setdefault(agent, score)
+    return agents
 
 
 def _best_first(pair: tuple[AgentId, float]) -> tuple[float, AgentId]:

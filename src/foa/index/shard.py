@@ -30,6 +30,7 @@ class EdgeOptions:
     ef_construct: int = 256  #: candidates while building
     ef: int = 384  #: candidates while searching
     exact_below: int = 20_000  #: points up to which a search without a filter compares them all (about 25 ns each)
+    scan_below: int = 100_000  #: matches of a filter up to which all are compared, though many agents pass it
     index_from: int = 10_000  #: unindexed points from which a build starts
     build_threads: int = 1
     search_threads: int = 2

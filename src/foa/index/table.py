@@ -128,6 +128,10 @@ class Table:
         slot = self._slots.get(agent)
         return -1 if slot is None else self._digests[slot]
 
+    def labels(self, agent: AgentId) -> tuple[str, ...]:
+        """Give the labels of an agent that is here."""
+        return self._labels[self._slots[agent]]
+
     def labelled(self, label: str) -> int:
         """Tell how many agents have this label."""
         return self._counts[label]
