@@ -23,6 +23,7 @@ from foa.app.clock import SystemClock
 from foa.index.edge import EdgeIndex
 from foa.index.exact import ExactIndex
 from foa.index.words import Words
+from foa.models.minilm import MiniLmEmbedder
 from foa.models.wordllama import WordLlamaEmbedder
 from foa.ports import Embedder
 from foa.registry.admission import RegistryLimits
@@ -44,7 +45,7 @@ def run(quick: bool, *, index: str = "edge", embedder: str = "wordllama") -> dic
     Args:
         quick: 1,000 MetaTool rows and 200 Seal-Tools rows instead of all.
         index: `edge` or `exact`.
-        embedder: `wordllama` or the name of another in `benchmarks._embedders`.
+        embedder: `wordllama` or `minilm`.
     """
     return asyncio.run(_run(quick, index, _embedder(embedder)))
 
@@ -68,7 +69,7 @@ class Fleet:
         store = EdgeIndex(embedder.dimension) if index == "edge" else ExactIndex(embedder.dimension)
         self.embedder = embedder
         self.registry = Registry(store, embedder, clock=clock, limits=limits)
-        rules = RouteRules(threshold=0.0, reputation=False)
+        rules = RouteRules(threshold=0.0, fit=0.0, reputation=False)
         self.router = Router(self.registry, embedder, Reputation(), clock=clock, rules=rules)
         self.ids: dict[str, str] = {}
         self._key = new_key()
@@ -246,6 +247,7 @@ async def _plain_recall(
 
 
 def _embedder(name: str) -> Embedder:
-    if name == "wordllama":
-        return WordLlamaEmbedder()
-    raise SystemExit(f"there is no embedder {name!r} here: use wordllama")
+    made = {"wordllama": WordLlamaEmbedder, "minilm": MiniLmEmbedder}.get(name)
+    if made is None:
+        raise SystemExit(f"there is no embedder {name!r} here: use wordllama or minilm")
+    return made()

@@ -72,8 +72,9 @@ class Unroutable(FabricError):
 
     exit_code = 3
 
-    def __init__(self, what: str, refusals: Mapping[AgentId, str], *, away: Sequence[AgentId] = ()) -> None:
+    def __init__(self, what: str, refusals: Mapping[AgentId, str], *, away: Sequence[AgentId] = (), why: str = "") -> None:
         self.what = what
+        self.why = why  #: that none of them can do it, with what to do; empty: each was refused for its own reason
         self.away = tuple(away)  #: some that could take it, were their connection not lost; named in `refusals` too
         self.refusals = dict.fromkeys(self.away, _AWAY) | dict(refusals)
         if not self.refusals:
@@ -81,7 +82,7 @@ class Unroutable(FabricError):
         else:
             shown = "; ".join(f"{agent}: {reason}" for agent, reason in list(self.refusals.items())[:5])
             more = f" and {len(self.refusals) - 5} more" if len(self.refusals) > 5 else ""
-            hint = f"{shown}{more}"
+            hint = why or f"{shown}{more}"
         super().__init__(f"no agent fits {what}: {hint}")
 
 

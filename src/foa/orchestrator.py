@@ -127,8 +127,8 @@ class Orchestrator:
             job.fell_back(f"task: {routing.fallback}")
         able = routing.candidates[: job.parameters.decomp_max_agents]
         refusals = {str(agent): reason for agent, reason in routing.refusals.items()}
-        job.events.tell(events.CandidatesFound(at=job.clock.now(), candidates=able, refusals=refusals))
-        return Done(value=Routed(candidates=able, refusals=refusals, fallback=routing.fallback))
+        job.events.tell(events.CandidatesFound(at=job.clock.now(), candidates=able, refusals=refusals, fit=routing.fit))
+        return Done(value=Routed(candidates=able, refusals=refusals, fallback=routing.fallback, fit=routing.fit))
 
     async def _node(self, job: Job, reached: Progress, subtask: Subtask, before: tuple[SubtaskId, ...]) -> None:
         """One node of the DAG, from its predecessors' reports to its own; a failed one may be planned anew."""

@@ -71,7 +71,7 @@ class IndexPoint:
     """One agent as the index stores it."""
 
     agent: AgentId
-    vector: Vector  #: capability embedding c
+    vector: Vector  #: of what the agent says of itself: capability embedding c, or what its registry finds it by
     more_vectors: Sequence[Vector] = ()  #: per-skill and example vectors, for MaxSim
     text: str = ""  #: for lexical search: what the agent says of itself
     proved: str = ""  #: for lexical search: requests it has done well

@@ -3,7 +3,8 @@
     text ─► embed ─► search, filtered by policy, skills and kind ─► score ─► α ≥ τ ─► candidates, best first
                   └► search, unfiltered ─► who was near and may not: refusals with reasons
 
-Policy is a gate and never relaxed. When no α reaches τ, the nearest that passed the gate are taken, and it is said.
+Policy is a gate and never relaxed. When no α reaches τ, the nearest that passed the gate are taken, and it is said; when
+even the best can hardly do the work (`RouteRules.fit`), nobody is: that no agent fits is an answer.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ import numpy as np
 from foa.errors import Unroutable
 from foa.ports import Clock, Embedder, Hit, IndexQuery
 from foa.registry.bloom import has_skills, positions
+from foa.registry.calibration import calibration_of
 from foa.registry.registry import Registry
 from foa.registry.reputation import Reputation
 from foa.registry.score import ScoreRules, fuse, gaps, need_row, resource_factor, spec_factor
@@ -31,6 +33,7 @@ class RouteRules:
 
     threshold: float = 0.3  #: τ, on α of eq. 2 without reputation (FOE_DECOMP_THRESHOLD)
     fallback: int = 4  #: how many of the nearest are taken where no α reaches τ
+    fit: float = 0.1  #: least probability that the best one can do the work; below it no agent fits (FOA_FIT_THRESHOLD)
     explained: int = 16  #: most refusals told
     words: bool = True  #: fuse BM25 with the cosine
     reputation: bool = True  #: multiply by reputation
@@ -46,7 +49,7 @@ class Routing:
     fallback: str  #: why the threshold was left, or empty
     vector: Vector  #: the embedded text
     slots: Mapping[str, int]  #: requests each candidate takes at once (cap_j of eq. 3)
-    fit: float  #: how well the best one fits, 0 to 1 (its α); small: say that no agent fits
+    fit: float  #: probability that the best one can do the work, where it is as likely as not that one can
 
 
 _AWAY_NAMED = 5  # most agents that an error names as away
@@ -115,6 +118,7 @@ class Router:
         self.embedder = embedder
         self.reputation = reputation
         self.rules = rules or RouteRules()
+        self._calibration = calibration_of(embedder.id)
         self._clock = clock
 
     async def route(
@@ -143,7 +147,7 @@ class Router:
             k: most candidates.
 
         Raises:
-            Unroutable: nobody passes the gate.
+            Unroutable: nobody passes the gate, or none of those who do can do the work.
             ModelUnreachable: the embedder does not answer.
         """
         vector, demand = await self._embed(text, vector, spec)
@@ -160,7 +164,19 @@ class Router:
             raise Unroutable(f"{text[:60]!r}", refusals | dict(islice(others.items(), self.rules.explained)), away=able)
         seed = int.from_bytes(hashlib.sha256(text.encode(errors="replace")).digest()[:8], "little")
         rated = self._rate(hits, vector, need_row(needs or Needs()), demand, kind, np.random.default_rng(seed))
-        return self._choose(rated, refusals, vector, k)
+        fit = self._calibration.fit(rated.sim)
+        if fit < self.rules.fit:
+            raise self._misfit(text, rated, refusals, fit)
+        return self._choose(rated, refusals, vector, k, fit)
+
+    def _misfit(self, text: str, rated: _Rated, refusals: dict[AgentId, str], fit: float) -> Unroutable:
+        nearest = np.argsort(-rated.sim, kind="stable")[: self.rules.explained]
+        far = {rated.agents[i]: f"similarity {rated.sim[i]:.2f}" for i in nearest}
+        why = (
+            f"even the nearest, {rated.agents[nearest[0]]}, can hardly do it (fit {fit:.0%}; less than {self.rules.fit:.0%} "
+            "is none: FOA_FIT_THRESHOLD). Ask for what an agent says it does, or add one that does this"
+        )
+        return Unroutable(f"{text[:60]!r}", far | refusals, why=why)
 
     async def _embed(self, text: str, vector: Vector | None, spec: str) -> tuple[Vector, Vector | None]:
         wanted = [*([] if vector is not None else [text]), *([spec] if spec else [])]
@@ -181,7 +197,7 @@ class Router:
         facts = self.registry.facts(agents)
         similarity = np.array([hit.similarity for hit in hits], np.float32)
         lexical = np.array([hit.lexical for hit in hits], np.float32)
-        sim = fuse(similarity, lexical, rules)
+        sim = fuse(similarity, lexical, self._calibration.lexical)
         sim = self.registry.learned.convince(agents, sim, vector, now=self._clock.now())
         missed = gaps(need, facts.offers, unstated=rules.unstated)
         f = resource_factor(missed, facts.load, rules)
@@ -195,7 +211,7 @@ class Router:
             return np.ones(len(agents), np.float32)
         return np.array(self.reputation.factors(agents, kind, rng=rng, now=self._clock.now()), np.float32)
 
-    def _choose(self, rated: _Rated, refusals: dict[AgentId, str], vector: Vector, k: int) -> Routing:
+    def _choose(self, rated: _Rated, refusals: dict[AgentId, str], vector: Vector, k: int, fit: float) -> Routing:
         threshold, best, fallback = self.rules.threshold, float(rated.alpha.max()), ""
         order = np.lexsort((-rated.sim, -rated.score))
         able = [int(i) for i in order if rated.alpha[i] >= threshold][:k]
@@ -203,7 +219,8 @@ class Router:
             nearest = np.argsort(-rated.sim, kind="stable")[: min(k, self.rules.fallback)]
             able = [int(i) for i in nearest]
             fallback = (
-                f"no agent reaches the threshold {threshold:g} (best {best:.2f}); the nearest that pass policy were taken"
+                f"no agent reaches the threshold {threshold:g} (best {best:.2f}, fit {fit:.0%}); "
+                "the nearest that pass policy were taken"
             )
         taken = set(able)
         for i in order[: len(taken) + self.rules.explained]:
@@ -215,7 +232,7 @@ class Router:
             fallback=fallback,
             vector=vector,
             slots={rated.agents[i]: self.registry.vitals(rated.agents[i]).slots for i in able},
-            fit=best,
+            fit=fit,
         )
 
     async def _refused(self, asked: IndexQuery, hits: Sequence[Hit], skills: Sequence[str]) -> dict[AgentId, str]:

@@ -1,5 +1,6 @@
 """Routing: who is taken, who is not, and what is said about it."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -78,7 +79,8 @@ async def test_the_nearest_that_can_comes_first_with_its_factors():
     assert best.score == pytest.approx(0.8, abs=1e-3)  # reputation of a newcomer
     assert routing.refusals == {"lawyer": "α 0.00 is below 0.3 (similarity 0.00)"}
     assert routing.fallback == ""
-    assert routing.fit == pytest.approx(1.0, abs=1e-3)
+    # similarities 1, .5 and 0: log odds .31 · ln 999 + 9.02 · (1 − .25) − 1.62 = 7.29
+    assert routing.fit == pytest.approx(1 / (1 + math.exp(-7.29)), abs=1e-4)
 
 
 async def test_policy_is_a_gate_and_says_so():
@@ -142,7 +144,7 @@ async def test_below_the_threshold_the_nearest_are_taken_and_it_is_said():
     routing = await fed.route("code")
     assert len(routing.candidates) == 2
     assert names(routing)[0] == "a2"
-    assert "no agent reaches the threshold 0.3 (best 0.22)" in routing.fallback
+    assert "no agent reaches the threshold 0.3 (best 0.22, fit 26%)" in routing.fallback
     assert len(routing.refusals) == 2
 
 
@@ -204,3 +206,21 @@ async def test_a_vector_that_is_known_is_not_embedded_again():
     routing = await fed.route("law", vector=vector)
     assert routing.vector is vector
     assert names(routing) == ["coder"]
+
+
+async def test_where_even_the_nearest_can_hardly_do_it_no_agent_fits_and_it_says_so():
+    fed = Federation()
+    await fed.add("cook", "cooks soup")  # no word of WORDS: at right angles to every request
+    with pytest.raises(Unroutable, match="even the nearest, cook, can hardly do it") as caught:
+        await fed.route("python code")
+    # a similarity of 0 counts as .001: log odds −.31 · 6.907 − 1.62 = −3.76, 2 %
+    assert "fit 2%; less than 10% is none: FOA_FIT_THRESHOLD" in str(caught.value)
+    assert caught.value.refusals == {"cook": "similarity 0.00"}
+
+
+async def test_with_a_fit_threshold_of_nothing_the_nearest_are_always_taken():
+    fed = Federation(fit=0.0)
+    await fed.add("cook", "cooks soup")
+    routing = await fed.route("python code")
+    assert names(routing) == ["cook"]
+    assert "(best 0.00, fit 2%)" in routing.fallback

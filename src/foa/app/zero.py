@@ -158,6 +158,7 @@ def route_rules(parameters: Parameters) -> RouteRules:
     return RouteRules(
         threshold=parameters.decomp_threshold,
         fallback=parameters.fallback_agents,
+        fit=parameters.fit_threshold,
         reputation=parameters.reputation,
         score=ScoreRules(beta=parameters.beta),
     )

@@ -135,7 +135,8 @@ def _early_line(event: events.AnyEvent) -> str:
             return f"admitted by {event.orchestrator}{again}: {shorten(event.text)}"
         case events.CandidatesFound():
             able = ", ".join(f"{each.agent} {each.score:.2f}" for each in event.candidates) or "nobody"
-            return f"able: {able}; {len(event.refusals)} refused"
+            fit = "" if event.fit is None else f", fit {event.fit:.0%}"
+            return f"able: {able}{fit}; {len(event.refusals)} refused"
         case events.Proposed():
             rule = " (by rule)" if event.fallback else ""
             return f"{event.agent} proposed {count(event.subtasks, 'subtask')}{rule}"

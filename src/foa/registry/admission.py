@@ -34,7 +34,7 @@ class RegistryLimits:
     search_vectors: int = 8  #: skill and example vectors indexed beside c; 0: c alone
     unembedded: int = 1_024  #: cards kept for a later try when the embedder does not answer
     again_seconds: float = 15.0  #: how long until that try
-    embed_seconds: float = 20.0  #: how long the embedder may take for one batch of cards
+    embed_seconds: float = 20.0  #: how long the embedder may take for 256 texts of cards
     remembered: int = 100_000  #: tombstones, refusals and keys remembered
 
 

@@ -1,4 +1,4 @@
-"""What the registry asks the embedder: whether c is the embedding of the card's own text, and vectors beside c.
+"""What the registry asks the embedder: whether c is the embedding of the card's own text, and what an agent is found under.
 
 An embedder that hangs costs one wait of `embed_seconds`; until the next try is due, nothing more is asked of it.
 """
@@ -12,8 +12,11 @@ import numpy as np
 from foa.errors import FalseClaim, ModelUnreachable
 from foa.ports import Clock, Embedder
 from foa.registry.admission import RegistryLimits
-from foa.registry.texts import search_texts, text_lie, text_of
+from foa.registry.calibration import calibration_of
+from foa.registry.texts import profile_texts, search_texts, text_lie, text_of
 from foa.values.vcv import Matrix, Vcv
+
+_AT_ONCE = 256  #: texts that `embed_seconds` are for, so that a slow embedder is not taken for one that hangs
 
 
 class Meanings:
@@ -24,6 +27,7 @@ class Meanings:
 
     def __init__(self, embedder: Embedder, limits: RegistryLimits, clock: Clock) -> None:
         self._embedder = embedder
+        self._calibration = calibration_of(embedder.id)
         self._limits = limits
         self._clock = clock
         self._silent_until = 0.0
@@ -34,6 +38,10 @@ class Meanings:
             return np.zeros((0, self._embedder.dimension), np.float32)
         if (left := self._silent_until - self._clock.monotonic()) > 0:
             raise ModelUnreachable(f"the embedder {self._embedder.id} hung, and is asked again in {left:.0f} s")
+        parts = [await self._embed_part(texts[start : start + _AT_ONCE]) for start in range(0, len(texts), _AT_ONCE)]
+        return np.concatenate(parts)
+
+    async def _embed_part(self, texts: Sequence[str]) -> Matrix:
         limit = asyncio.timeout(self._limits.embed_seconds)
         try:
             async with limit:
@@ -59,12 +67,25 @@ class Meanings:
                 checked[i] = replace(vcv, c=ours, e=np.zeros_like(ours))
         return checked
 
-    async def more(self, vcvs: Sequence[Vcv]) -> list[Matrix]:
-        """Embed what each agent is good at, request by request and skill by skill, for MaxSim."""
-        texts = [search_texts(vcv, self._limits.search_vectors) for vcv in vcvs]
+    async def views(self, vcvs: Sequence[Vcv]) -> list[Matrix]:
+        """Give the vectors that each agent is found under, the nearest of which counts (MaxSim); unit rows.
+
+        The first is of what it says of itself, the others are of its examples and skills, one by one.
+        """
+        profiles = [profile_texts(vcv, self._calibration.intro) for vcv in vcvs]
+        texts = [
+            [*profile, *search_texts(vcv, self._limits.search_vectors)] for profile, vcv in zip(profiles, vcvs, strict=True)
+        ]
         vectors = await self.embed([text for some in texts for text in some])
         ends = np.cumsum([len(some) for some in texts])
-        return [vectors[end - len(some) : end] for end, some in zip(ends, texts, strict=True)]
+        parts = [vectors[end - len(some) : end] for end, some in zip(ends, texts, strict=True)]
+        return [self._view(vcv, len(profile), part) for vcv, profile, part in zip(vcvs, profiles, parts, strict=True)]
+
+    def _view(self, vcv: Vcv, profile: int, rows: Matrix) -> Matrix:
+        if not profile:
+            return np.vstack([vcv.c, rows])
+        told = rows[0] + self._calibration.name * rows[1]
+        return np.vstack([told / np.linalg.norm(told), rows[profile:]])
 
     def _wrong_width(self, vcv: Vcv) -> FalseClaim | None:
         if not self._ours(vcv) or len(vcv.c) == self._embedder.dimension:

@@ -159,15 +159,15 @@ class Registry:
         vectors: list[Matrix] = []
         try:
             await self._check_texts(results)
-            vectors = await self._meanings.more([vcv for vcv in results if isinstance(vcv, Vcv)])
+            vectors = await self._meanings.views([vcv for vcv in results if isinstance(vcv, Vcv)])
         except ModelUnreachable as error:
             self._put_off([payload for _, payload in cards], results, str(error), via)
         points: dict[AgentId, IndexPoint] = {}
         opened = [(i, vcv) for i, vcv in enumerate(results) if isinstance(vcv, Vcv)]
-        for (i, vcv), more in zip(opened, vectors, strict=True):
+        for (i, vcv), views in zip(opened, vectors, strict=True):
             try:
                 self._put(cards[i][1], vcv, via)
-                points[vcv.agent_id] = self._point(vcv, more)
+                points[vcv.agent_id] = self._point(vcv, views)
             except BadCapability as refusal:
                 results[i] = self._refused(cards[i][0] or vcv.agent_id, refusal, vcv.public_key)
         if points:
@@ -375,22 +375,23 @@ class Registry:
         """Put an agent into the index (again), with what it has proved."""
         if (vcv := self.get(agent)) is None:
             return
-        [more] = await self._meanings.more([vcv])
+        [views] = await self._meanings.views([vcv])
         entry = self.roster.entry(agent)
         if entry is None or entry.issued_at != vcv.issued_at or not self.vitals(agent).online:
             return  # it left, or has another card, which was put there, or is away again
         self._presence.back(agent)
-        await self.index.upsert([self._point(vcv, more)])
+        await self.index.upsert([self._point(vcv, views)])
         self.arrivals += 1
         self._heard.set()
 
-    def _point(self, vcv: Vcv, more: Matrix) -> IndexPoint:
-        proved = self.learned.prototype(vcv.agent_id, vcv.c)
+    def _point(self, vcv: Vcv, views: Matrix) -> IndexPoint:
+        proved = self.learned.prototype(vcv.agent_id, views[0])
         return IndexPoint(
             agent=vcv.agent_id,
-            vector=vcv.c,
-            more_vectors=(*more, *([] if proved is None else [proved])),
-            text="\n".join([text_of(vcv), *self.learned.texts(vcv.agent_id)]),
+            vector=views[0],
+            more_vectors=(*views[1:], *([] if proved is None else [proved])),
+            text=text_of(vcv),
+            proved="\n".join(self.learned.texts(vcv.agent_id)),
             bloom=set_positions(vcv.s),
             policies=vcv.p,
             embedder=self.embedder.id,

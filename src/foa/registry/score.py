@@ -36,7 +36,6 @@ class ScoreRules:
     beta: float = 1.0  #: how steeply f falls with the gap
     unstated: float = 0.25  #: gap of a quantity that is needed and not stated
     load_weight: float = 0.5  #: gap of a fully loaded agent
-    lexical: float = 0.04  #: κ, what one point of BM25 convinces
 
 
 def typical_usd(resources: Resources) -> float:
@@ -105,7 +104,7 @@ def spec_factor(demand: Vector, specs: Matrix) -> Vector:
     return np.clip((1 + specs @ demand) / 2, 0, 1).astype(np.float32)
 
 
-def fuse(similarity: Vector, lexical: Vector, rules: ScoreRules) -> Vector:
+def fuse(similarity: Vector, lexical: Vector, kappa: float) -> Vector:
     """Join two pieces of evidence, meaning and words: 1 − (1 − max(0, cosine)) · exp(−κ · BM25).
 
     Either may convince alone (a noisy or): where descriptions are short and loose BM25 is small and the cosine decides,
@@ -114,8 +113,9 @@ def fuse(similarity: Vector, lexical: Vector, rules: ScoreRules) -> Vector:
     Args:
         similarity: cosines, shape (n,).
         lexical: BM25 scores, not negative, shape (n,).
+        kappa: what one point of BM25 convinces, by the embedder that the cosines are of.
 
     Returns:
         Shape (n,), float32, 0 to 1.
     """
-    return (1 - (1 - np.clip(similarity, 0, 1)) * np.exp(-rules.lexical * lexical)).astype(np.float32)
+    return (1 - (1 - np.clip(similarity, 0, 1)) * np.exp(-kappa * lexical)).astype(np.float32)

@@ -14,6 +14,16 @@ def text_of(vcv: Vcv) -> str:
     return capability_text(name=vcv.name, description=vcv.description, skills=vcv.skills, examples=vcv.examples)
 
 
+def profile_texts(vcv: Vcv, intro: str) -> list[str]:
+    """What an agent says it can do, after the embedder's own intro, and its name; nothing where it has only a name.
+
+    Args:
+        intro: of the embedder's calibration; empty: it has none, and the agent is found under c.
+    """
+    told = capability_text(name="", description=vcv.description, skills=vcv.skills, examples=vcv.examples)
+    return [f"{intro}{told}", vcv.name] if intro and told else []
+
+
 def search_texts(vcv: Vcv, most: int) -> list[str]:
     """What an agent is good at, request by request and skill by skill; each becomes a vector beside c."""
     return [*vcv.examples, *vcv.skills][:most]

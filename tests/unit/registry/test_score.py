@@ -8,7 +8,8 @@ import pytest
 from foa.registry.score import OFFERS, ScoreRules, fuse, gaps, need_row, offer_row, resource_factor, spec_factor
 from foa.values.resources import Needs, Price, Resources
 
-RULES = ScoreRules(beta=1.0, unstated=0.25, load_weight=0.5, lexical=0.03)
+RULES = ScoreRules(beta=1.0, unstated=0.25, load_weight=0.5)
+KAPPA = 0.03
 IDLE = np.zeros(1, np.float32)
 
 
@@ -74,10 +75,10 @@ def test_specs_that_agree_count_one_and_opposites_nothing():
 
 
 def test_a_negative_cosine_counts_nothing():
-    assert fuse(np.array([-0.5, 0.5], np.float32), np.zeros(2, np.float32), RULES) == pytest.approx([0, 0.5])
+    assert fuse(np.array([-0.5, 0.5], np.float32), np.zeros(2, np.float32), KAPPA) == pytest.approx([0, 0.5])
 
 
 def test_words_and_meaning_convince_each_alone():
     # 1 − 0.6 · e^(−0.03 · 10) = 0.5555; 1 − 1 · e^(−0.6) = 0.4512; no word: 0.4
-    blended = fuse(np.array([0.4, -0.2, 0.4], np.float32), np.array([10, 20, 0], np.float32), RULES)
+    blended = fuse(np.array([0.4, -0.2, 0.4], np.float32), np.array([10, 20, 0], np.float32), KAPPA)
     assert blended == pytest.approx([0.5555, 0.4512, 0.4], abs=1e-4)
