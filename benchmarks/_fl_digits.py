@@ -63,8 +63,12 @@ def start(seed: int) -> dict[str, Float]:
 
 def scores(model: Arrays, x: Float) -> tuple[Float, Float]:
     """Hidden layer and scores."""
-    hidden = np.maximum(x @ model["w1"].T + model["b1"], 0)
-    return hidden, hidden @ model["w2"].T + model["b2"]
+    hidden = x @ model["w1"].T
+    hidden += model["b1"]
+    np.maximum(hidden, 0, out=hidden)
+    out = hidden @ model["w2"].T
+    out += model["b2"]
+    return hidden, out
 
 
 def measure(model: Arrays, x: Float, y: NDArray[np.int64]) -> tuple[float, float]:
@@ -79,18 +83,24 @@ def train(model: Arrays, x: Float, y: NDArray[np.int64], *, epochs: int, seed: i
     """The network after some epochs of SGD on softmax cross-entropy."""
     new = {name: np.array(array, np.float32) for name, array in model.items()}
     rng = np.random.default_rng(seed)
+    # one array for the steps: fresh ones of this size cost more than the sums in them
+    step = np.empty_like(new["w1"])
     for _ in range(epochs):
         order = rng.permutation(len(y))
         for at in range(0, len(y), BATCH):
             chosen = order[at : at + BATCH]
-            hidden, out = scores(new, x[chosen])
-            out = np.exp(out - out.max(axis=1, keepdims=True))
+            images = x[chosen]
+            hidden, out = scores(new, images)
+            out -= out.max(axis=1, keepdims=True)
+            np.exp(out, out=out)
             out /= out.sum(axis=1, keepdims=True)
             out[np.arange(len(chosen)), y[chosen]] -= 1
             out /= len(chosen)
             back = (out @ new["w2"]) * (hidden > 0)
             new["w2"] -= RATE * (out.T @ hidden)
             new["b2"] -= RATE * out.sum(axis=0)
-            new["w1"] -= RATE * (back.T @ x[chosen])
+            np.matmul(back.T, images, out=step)
+            step *= np.float32(RATE)
+            new["w1"] -= step
             new["b1"] -= RATE * back.sum(axis=0)
     return new

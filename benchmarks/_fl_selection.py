@@ -52,19 +52,25 @@ def select(
         model_seeds: for the model's row, the first of the others' seeds.
         record: file that the model's exchanges are added to.
     """
-    found: dict[str, dict[str, object]] = {}
+    found: dict[str, dict[str, object]] = {rule: {} for rule in rules}
     for place, scenario in enumerate(scenarios):
-        runs: dict[str, list[Outing]] = {}
+        runs: dict[str, tuple[list[Outing], str]] = {}
         for rule in rules:
-            asked = RECORDED_SEEDS[scenario] if model == "recorded" else model_seeds
-            count = min(seeds, asked) if rule == "agentic-model" else seeds
-            runs[rule], decided = asyncio.run(_outings(rule, scenario, count, data, settings, model, record))
-            row = {**_row(runs[rule], None if rule == BEST else runs.get(BEST)), "decided_by": decided}
-            if place == 0:
-                found[rule] = {**row, "speeds": speeds(data, 0)[1]}
-            else:
-                found[rule][scenario] = row
+            count = _count(rule, scenario, seeds, RECORDED_SEEDS[scenario] if model == "recorded" else model_seeds)
+            if count:
+                runs[rule] = asyncio.run(_outings(rule, scenario, count, data, settings, model, record))
+        best = runs[BEST][0] if BEST in runs else None
+        for rule, (outings, decided) in runs.items():
+            row = {**_row(outings, None if rule == BEST else best), "decided_by": decided, "speeds": speeds(data, 0)[1]}
+            found[rule] |= row if place == 0 else {scenario: row}
     return found
+
+
+def _count(rule: str, scenario: str, seeds: int, by_model: int) -> int:
+    """Seeds of a row; none where it makes no sense or nothing was recorded."""
+    if rule == "agentic-written":
+        return seeds if scenario == "policy" else 0
+    return min(seeds, by_model) if rule == "agentic-model" else seeds
 
 
 async def _outings(

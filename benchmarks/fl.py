@@ -54,10 +54,10 @@ def run(
         return seeds or (quickly if quick else fully)
 
     parts: dict[str, Callable[[], object]] = {
-        "heart": lambda: _fl_hospitals.heart(count(1, 5), data=data),
+        "heart": lambda: _fl_hospitals.heart(count(1, FULLY["heart"]), data=data),
         "grids": _fl_grids.grids,
         "selection": lambda: _fl_selection.select(
-            count(2, 20),
+            count(2, FULLY["selection"]),
             data=data,
             scenarios=courses,
             rules=chosen,
@@ -67,15 +67,15 @@ def run(
             record=record,
         ),
         "guard": lambda: _fl_kernel.guard(1_000 if quick else 12_000),
-        "privacy": lambda: _fl_hospitals.privacy(count(1, 5), data=data),
-        "robust": lambda: _fl_robust.robust(count(1, 20), shares=(0.4,) if quick else (0.2, 0.4)),
+        "privacy": lambda: _fl_hospitals.privacy(count(1, FULLY["heart"]), data=data),
+        "robust": lambda: _fl_robust.robust(count(1, FULLY["robust"]), shares=(0.4,) if quick else (0.2, 0.4)),
         "auction": lambda: _fl_kernel.auctions(100 if quick else 1_000),
         "tokens": lambda: asyncio.run(_fl_tokens.tokens(settings)),
-        "compression": lambda: _fl_compression.compression(count(1, 5), data=data),
+        "compression": lambda: _fl_compression.compression(count(1, FULLY["heart"]), data=data),
     }
     measured = {part: parts[part]() for part in wanted}
     return {
         "figures": measured[wanted[0]] if len(wanted) == 1 else measured,
         "baseline": {"heart": {"fedavg": 0.6850, "fedyogi": 0.7314, "source": "FLamby's published means over 5 seeds"}},
-        "repetitions": seeds or (1 if quick else 5),
+        "repetitions": seeds or (1 if quick else max(FULLY[part] for part in wanted)),
     }
