@@ -12,7 +12,19 @@ from foa.app.settings import read_settings
 from foa.errors import BadInput
 from foa.fl.selectors import SELECTORS
 
-PARTS = ("heart", "grids", "selection", "guard", "privacy", "robust", "auction", "tokens", "compression")
+#: Every part, and its seeds where it is not quick and nothing else is said.
+FULLY = {
+    "heart": 5,
+    "grids": 1,
+    "selection": 20,
+    "guard": 1,
+    "privacy": 5,
+    "robust": 20,
+    "auction": 1,
+    "tokens": 1,
+    "compression": 5,
+}
+PARTS = tuple(FULLY)
 
 
 def run(
@@ -67,11 +79,11 @@ def run(
             record=record,
         ),
         "guard": lambda: _fl_kernel.guard(1_000 if quick else 12_000),
-        "privacy": lambda: _fl_hospitals.privacy(count(1, FULLY["heart"]), data=data),
+        "privacy": lambda: _fl_hospitals.privacy(count(1, FULLY["privacy"]), data=data),
         "robust": lambda: _fl_robust.robust(count(1, FULLY["robust"]), shares=(0.4,) if quick else (0.2, 0.4)),
         "auction": lambda: _fl_kernel.auctions(100 if quick else 1_000),
         "tokens": lambda: asyncio.run(_fl_tokens.tokens(settings)),
-        "compression": lambda: _fl_compression.compression(count(1, FULLY["heart"]), data=data),
+        "compression": lambda: _fl_compression.compression(count(1, FULLY["compression"]), data=data),
     }
     measured = {part: parts[part]() for part in wanted}
     return {
