@@ -85,6 +85,7 @@ def test_the_story_names_accuracy_part_privacy_and_money_and_where_each_is_found
         "Most of its errors are at south: 40.0% of its test cases.",
         "Took part: north 1×, south 1×.",
         "Refused: west 1× (its budget of ε is spent).",
+        "Contribution, by how much each lowered the loss on the server's own data: north +0.2000, south -0.1000.",
         "No site kept a privacy ledger.",
         "Sites were paid US$ 0.75; small decided the rounds, for 70 tokens.",
         "Report: /runs/r1/report/report.html",

@@ -1,11 +1,12 @@
 """What an agent answers without a language model: deterministic, so that a job never hangs on one.
 
-propose   several questions are several subtasks, one question stays one
+propose   several questions are several subtasks, steps ("do this, then that") a chain of them, one question stays one
 revise    keep what is sourced or shared, adopt what a weighted majority shares, vote stop when nothing changed
 """
 
 import math
 import re
+from itertools import pairwise
 
 from foa.agents.brain import Peer, Revised, Revision
 from foa.plan.consensus import shared, similarity, substance, words
@@ -18,10 +19,12 @@ MAX_ANSWER = 6_000  #: characters of an answer grown by adopting
 
 _ITEM = re.compile(r"^\s*(?:\d{1,2}[.)]|[-*•])\s+(.{8,})$", re.MULTILINE)
 _QUESTION = re.compile(r"[^.?!\n]{8,}\?")
+_STEP = re.compile(r"(?:[,;.]\s+(?:and\s+)?|\s+and\s+)then\s+", re.IGNORECASE)
+_CONDITION = re.compile(r"\s*(?:if|when|whenever|once|unless)\b", re.IGNORECASE)  # its "then" is no step
 
 
 def propose_by_rule(text: str, *, most: int) -> Proposal:
-    """Split along the author's own marks: a list's items, else its questions; else leave the task whole.
+    """Split along the author's own marks: a list's items, else its questions, else its steps; else leave the task whole.
 
     Args:
         text: the task.
@@ -30,10 +33,20 @@ def propose_by_rule(text: str, *, most: int) -> Proposal:
     parts = _ITEM.findall(text)
     if not 2 <= len(parts) <= most:
         parts = _QUESTION.findall(text)
+    edges: tuple[tuple[int, int], ...] = ()
     if not 2 <= len(parts) <= most:
-        parts = [text]
+        parts = _steps(text)
+        edges = tuple(pairwise(range(len(parts))))
+    if not 2 <= len(parts) <= most:
+        parts, edges = [text], ()
     cleaned = [" ".join(part.split())[:2_000] for part in parts]
-    return Proposal(subtasks=tuple(ProposedSubtask(text=part or "Answer the task.") for part in cleaned))
+    return Proposal(subtasks=tuple(ProposedSubtask(text=part or "Answer the task.") for part in cleaned), edges=edges)
+
+
+def _steps(text: str) -> list[str]:
+    """What is to be done one after the other; nothing where a part is no sentence of its own."""
+    parts = [] if _CONDITION.match(text) else [part.strip() for part in _STEP.split(text)]
+    return parts if all(len(part) >= 8 for part in parts) else []
 
 
 def revise_by_rule(revision: Revision) -> Revised:

@@ -97,6 +97,7 @@ def tell_story(what: str, rows: Sequence[RoundRow], *, report: Path) -> Story:
         f"{what}: {len(rows)} rounds of federated learning; every site kept its data.",
         *_accuracy(rows[-1]),
         *_part(rows),
+        *_contribution(rows),
         *_privacy(rows),
         _money(rows),
     ]
@@ -150,6 +151,19 @@ def _part(rows: Sequence[RoundRow]) -> list[str]:
         ]
         told.append(f"{words}: {', '.join(named)}{_more(len(times))}.")
     return told
+
+
+def _contribution(rows: Sequence[RoundRow]) -> list[str]:
+    total: dict[str, float] = {}
+    for row in rows:
+        for client in row.clients:
+            if client.credit is not None:
+                total[client.client] = total.get(client.client, 0.0) + client.credit
+    if not total:
+        return []
+    ranked = sorted(total.items(), key=lambda item: -item[1])
+    named = ", ".join(f"{site} {credit:+.4f}" for site, credit in ranked[:MAX_NAMED])
+    return [f"Contribution, by how much each lowered the loss on the server's own data: {named}{_more(len(ranked))}."]
 
 
 def _privacy(rows: Sequence[RoundRow]) -> list[str]:

@@ -62,7 +62,7 @@ async def staff(job: Job, router: Router, subtasks: Sequence[Subtask]) -> Done[S
             else:
                 trainings[subtask.id] = trainers.candidates
             continue
-        if trainers is not None and trainers.fit > routing.fit:
+        if trainers is not None and _alpha(trainers) > _alpha(routing):
             trainings[subtask.id] = trainers.candidates
             continue
         found.append((subtask, routing.candidates))
@@ -88,6 +88,12 @@ async def trainers_for(job: Job, router: Router, asked: Subtask | Task) -> Routi
     except Unroutable:
         return None
     return None if routing.fallback else routing
+
+
+def _alpha(routing: Routing) -> float:
+    """α of the best candidate: without reputation, of which a part is chance."""
+    factors = [candidate.factors for candidate in routing.candidates]
+    return max((one.similarity * one.resources * one.spec for one in factors), default=0.0)
 
 
 async def _route(job: Job, router: Router, asked: Subtask | Task, *, request_kind: str = "draft") -> Routing:
