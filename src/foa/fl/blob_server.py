@@ -31,6 +31,7 @@ from starlette.routing import Route
 
 from foa.errors import BadInput
 from foa.fl.blobs import MAX_BLOB_BYTES, BlobClaim, BlobPlace, FolderBlobs
+from foa.job import one_error
 from foa.ports import Clock
 from foa.values.ids import AgentId
 
@@ -198,11 +199,12 @@ async def serving(server: BlobServer, listen: Listen) -> AsyncGenerator[BlobServ
     Raises:
         BadInput: the address is taken or is none of this machine's, or the certificate cannot be read.
     """
-    bound = _bound(listen)
     config = uvicorn.Config(
         server.app(),
         log_config=None,
         access_log=False,
+        http="h11",
+        ws="none",
         lifespan="off",
         server_header=False,
         limit_concurrency=AT_ONCE,
@@ -213,21 +215,19 @@ async def serving(server: BlobServer, listen: Listen) -> AsyncGenerator[BlobServ
     try:
         config.load()
     except OSError as error:
-        bound.close()
         raise BadInput(
             f"the certificate or key for blobs cannot be read ({error}): see FOA_FL_CERT and FOA_FL_KEY"
         ) from error
-    if not server.url:
-        scheme, host = ("https" if listen.certificate else "http"), listen.host
-        server.url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{bound.getsockname()[1]}"
-    http = _Http(config)
-    async with asyncio.TaskGroup() as group:
-        group.create_task(http.serve(sockets=[bound]), name="fl-blobs")
-        try:
-            await http.listening.wait()
-            yield server
-        finally:
-            http.should_exit = True
+    with _bound(listen) as bound, one_error():
+        server.url = server.url or _url(listen, bound)
+        async with asyncio.TaskGroup() as group:
+            http = _Http(config)
+            group.create_task(http.serve(sockets=[bound]), name="fl-blobs")
+            try:
+                await http.listening.wait()
+                yield server
+            finally:
+                http.should_exit = True
 
 
 class _Http(uvicorn.Server):
@@ -246,12 +246,20 @@ class _Http(uvicorn.Server):
         yield
 
 
-def _bound(listen: Listen) -> socket.socket:
+@contextlib.contextmanager
+def _bound(listen: Listen) -> Generator[socket.socket]:
     try:
         family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-        return socket.create_server((listen.host, listen.port), family=family)
+        bound = socket.create_server((listen.host, listen.port), family=family)
     except OSError as error:
         raise BadInput(f"blobs cannot be served at {listen.host}:{listen.port}: {error.strerror or error}") from error
+    with bound:
+        yield bound
+
+
+def _url(listen: Listen, bound: socket.socket) -> str:
+    host = f"[{listen.host}]" if ":" in listen.host else listen.host
+    return f"{'https' if listen.certificate else 'http'}://{host}:{bound.getsockname()[1]}"
 
 
 async def _to_disk(chunks: AsyncIterator[bytes], part: Path, size: int) -> str:

@@ -36,7 +36,9 @@ class BlobPlace:
     at: Literal["folder", "http"]
     run: WireId
     url: Annotated[str, msgspec.Meta(max_length=500)] = ""  #: http: the address that `/blobs/{sha256}` is under
-    token: Annotated[str, msgspec.Meta(max_length=300)] = ""  #: http: bearer token of that site in that run
+    token: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{0,300}\Z")] = (
+        ""  #: http: bearer token of that site in that run
+    )
 
 
 class Blobs(Protocol):

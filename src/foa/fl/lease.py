@@ -20,6 +20,7 @@ class Lease:
         self._holder = ""
         self._working = 0
         self._heard = 0.0
+        self._over = False
 
     @property
     def holder(self) -> str:
@@ -29,9 +30,10 @@ class Lease:
     def admit(self, run: str) -> bool:
         """Give the site to this run, if it is free or its already. Follow a yes by `done`, when the work is done."""
         if run != self._holder:
-            if self._holder and (self._working or self._clock.monotonic() - self._heard < self._silence):
+            if self._holder and (self._working or not (self._over or self._is_silent())):
                 return False
             self._holder = run
+        self._over = False
         self._working += 1
         self._heard = self._clock.monotonic()
         return True
@@ -44,4 +46,7 @@ class Lease:
     def over(self, run: str) -> None:
         """The run says that it has ended; from another run it means nothing."""
         if run == self._holder:
-            self._heard = self._clock.monotonic() - self._silence
+            self._over = True
+
+    def _is_silent(self) -> bool:
+        return self._clock.monotonic() - self._heard >= self._silence
