@@ -11,6 +11,7 @@ from numpy.lib import format as npy
 
 from foa.errors import BadMessage
 from foa.fl.aggregate import Arrays
+from foa.fl.flower import HEADER
 
 _KINDS = "fiub"  #: of numbers that can be weights: floats, integers, booleans
 
@@ -39,7 +40,8 @@ def _check_header(name: str, data: bytes) -> None:
     stream = io.BytesIO(data)
     try:
         read = npy.read_array_header_1_0 if npy.read_magic(stream) == (1, 0) else npy.read_array_header_2_0
-        shape, _, dtype = read(stream)
+        with HEADER:
+            shape, _, dtype = read(stream)
     except (ValueError, TypeError, SyntaxError, RecursionError, tokenize.TokenError) as error:
         raise BadMessage(f"array {name[:60]!r} has no usable header: {str(error)[:200]}") from error
     if dtype.kind not in _KINDS or min(shape, default=0) < 0:

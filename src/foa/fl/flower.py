@@ -6,10 +6,12 @@ protobuf form. Those move between releases; everything else in `foa.fl` uses the
 
 import logging
 import secrets
+import threading
 from collections.abc import Mapping
+from typing import Any
 
 import flwr.supercore.telemetry as flower_telemetry
-from flwr.app import ArrayRecord, Context, Error, Message, RecordDict
+from flwr.app import Array, ArrayRecord, Context, Error, Message, RecordDict
 from flwr.clientapp.typing import ClientAppCallable as ClientAppCallable
 from flwr.common.serde import (
     array_record_from_proto,
@@ -26,6 +28,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
 
 from foa.errors import BadMessage
 
@@ -37,11 +40,23 @@ REFUSED = 100
 REFUSED_DEGRADED = 101  #: refused, and would rather have its last update counted again
 
 
+#: Held while the header of an array is read. numpy reads it by `ast`, and Python 3.11 raises SystemError now and then where
+#: two threads do that at once (python/cpython issue 106905): a client's reply was lost to it.
+HEADER = threading.Lock()
+_read_numpy = Array.numpy
+
+
+def _numpy(self: Array) -> NDArray[Any]:
+    with HEADER:
+        return _read_numpy(self)
+
+
 def begin() -> None:
     """Make this process ready for a run: its identity, no telemetry, warnings only. Calling twice does no harm."""
     # read at every event; the environment variable is read at import only, which may be over
     flower_telemetry.FLWR_TELEMETRY_ENABLED = "0"
     logging.getLogger("flwr").setLevel(logging.WARNING)
+    Array.numpy = _numpy
     TaskIdentity.run_id = RUN_ID
     TaskIdentity.node_id = SERVER_NODE
     TaskIdentity.task_id = 1
