@@ -6,6 +6,7 @@ import pytest
 
 #: Tests that import Flower or torch. `.ci/run` installs the extra, so there they all run.
 NEED_FL = [
+    "chaos/test_fl_federation_kills.py",
     "chaos/test_fl_kills.py",
     "contract/test_fl_grids.py",
     "integration/test_fl_compression.py",

@@ -1,4 +1,4 @@
-"""Breast tumours as an ordinary Flower app in numpy: logistic regression on the Wisconsin diagnostic data, four hospitals."""
+"""Breast tumours as an ordinary Flower app in numpy: logistic regression on the Wisconsin data, four hospitals."""
 
 from functools import lru_cache
 
