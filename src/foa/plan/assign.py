@@ -28,7 +28,8 @@ _Floats = NDArray[np.float64]
 _Ints = NDArray[np.int64]
 
 # how many pairs start, and how many join in a round: the best of each subtask and of each agent (tried on 200 × 1,000)
-_START = (12, 6)
+_START = 8  #: of each subtask, and at most of each agent that somebody wants
+_START_AGENTS = 2_000  #: all agents together, two for each at least
 _START_NEAR = 2  #: and those this near, in popularity, to an agent that the greedy choice took
 _JOIN = (8, 4)
 _JOIN_ALL = 2_000  #: fewer join at once
@@ -148,8 +149,9 @@ def _promising(scores: _Floats, ties: _Floats, most: _Ints, room: _Ints) -> NDAr
     gains = scores + ties - np.maximum(0.0, fame - with_room.max(initial=0.0))
     at_least = np.partition(-gains, typical := min(int(most.mean()), gains.shape[1] - 1), axis=1)[:, typical]
     wanted = np.flatnonzero(greedy.any(axis=0))
-    found = greedy | _best(gains, _START[0], axis=1)
-    found[:, wanted] |= _best((gains + at_least[:, None])[:, wanted], _START[1], axis=0)
+    found = greedy | _best(gains, _START, axis=1)
+    each = min(_START, max(2, _START_AGENTS // max(1, len(wanted))))
+    found[:, wanted] |= _best((gains + at_least[:, None])[:, wanted], each, axis=0)
     by_fame = np.argsort(-fame, kind="stable")
     place = np.argsort(by_fame)
     rows, columns = np.nonzero(greedy)
