@@ -19,6 +19,7 @@ NEED_FL = [
     "integration/test_fl_secure_aggregation.py",
     "integration/test_fl_thin_lines.py",
     "integration/test_fl_training.py",
+    "integration/test_fl_widths.py",
 ]
 _HAS_FL = find_spec("flwr") is not None and find_spec("torch") is not None
 

@@ -122,7 +122,7 @@ def test_what_was_left_out_is_in_the_clients_state_and_goes_out_later(tmp_path: 
     kept = remembered(path, 5, {})
     answer = packed_reply(ask, kept, 0.0, 4.0, 1.0, 0.0)
     assert PACKED in answer.content
-    open_reply(answer, ask)
+    open_reply(answer, ASK)
     # a quarter of four values: the 4.0 went, the 1.0 did not
     assert arrays_of(answer)["w"].tolist() == [1.0, 6.0, 3.0, 4.0]
     assert arrays_of(answer)["n"].tolist() == [8]
@@ -131,7 +131,7 @@ def test_what_was_left_out_is_in_the_clients_state_and_goes_out_later(tmp_path: 
     remembering(lambda to, there: answer, path)(ask, kept)
     again = remembered(path, 5, {})
     answer = packed_reply(ask, again, 0.0, 0.0, 1.0, 1.5)
-    open_reply(answer, ask)
+    open_reply(answer, ASK)
     assert arrays_of(answer)["w"].tolist() == [1.0, 2.0, 5.0, 4.0]  # 1.0 + 1.0 is more than 1.5
 
     # whole updates bring what is left: 0.5 of the last change, and nothing stays
@@ -145,7 +145,7 @@ def test_what_another_run_left_out_is_forgotten() -> None:
     ask, kept = message(ASK), context(5, {})
     packed_reply(ask, kept, 0.0, 4.0, 3.0, 0.0)
     answer = packed_reply(ask, kept, 0.0, 1.0, 0.0, 0.0, run="run-2")
-    open_reply(answer, ask)
+    open_reply(answer, ASK)
     assert arrays_of(answer)["w"].tolist() == [1.0, 3.0, 3.0, 4.0]
 
 
@@ -169,7 +169,7 @@ def test_a_packet_that_leaves_an_array_out_or_brings_one_twice_is_refused(arrays
     answer = packed_reply(ask, context(5, {}), 0.0, 4.0, 1.0, 0.0)
     answer.content["arrays"] = record(arrays)
     with pytest.raises(BadMessage, match="each array"):
-        open_reply(answer, ask)
+        open_reply(answer, ASK)
 
 
 def hostile(change: Callable[[Message], None]) -> Callable[..., Message]:

@@ -20,6 +20,7 @@ from foa.fl.flower import REFUSED, REFUSED_DEGRADED, ClientAppCallable, failure,
 from foa.fl.guard import GuardEntry
 from foa.fl.guardian import Accept, Condition, Counter, Guardian, Refuse, Terms, TrainAsk, Verdict
 from foa.fl.metrics import SAMPLES, hush
+from foa.fl.narrow import narrow
 from foa.fl.negotiation import QUERY, read_call, write_answer
 from foa.fl.packing import is_to_pack, pack_reply
 from foa.fl.secagg.site import SecureSeat
@@ -128,6 +129,7 @@ def _answer(
         return failure(message, REFUSED_DEGRADED if verdict.degraded else REFUSED, verdict.reason)
     site.guardian.commit(ask, verdict.terms, condition, at=site.clock.now())
     _put_terms(site, message, verdict.terms)
+    narrow(message, asked=ask.terms.width, allowed=verdict.terms.width)
     packs = is_to_pack(context, run=ask.run, share=ask.share)
     base = arrays_of(message) if packs else {}
     began = site.clock.monotonic()

@@ -57,19 +57,21 @@ def pack_reply(reply: Message, base: Arrays, context: Context, *, run: str, shar
     _keep(context, run, compressor.left)
 
 
-def open_reply(reply: Message, asked: Message) -> None:
-    """Put the whole weights in the place of a packed reply's changes; a reply that is not packed stays as it is.
+def is_packed(reply: Message) -> bool:
+    """Whether it holds changes in the place of weights."""
+    return PACKED in reply.content.config_records
+
+
+def open_reply(reply: Message, base: Arrays) -> None:
+    """Put the whole weights in the place of a packed reply's changes.
 
     Args:
-        reply: as it came.
-        asked: the message that went to this client, with the model it trained from.
+        reply: as it came; packed.
+        base: the very model that this client trained from.
 
     Raises:
         BadMessage: the packet does not fit the model.
     """
-    if PACKED not in reply.content.config_records:
-        return
-    base = arrays_of(asked)
     changes = read_packed(dict(reply.content.config_records[PACKED]), base)
     del reply.content[PACKED]
     whole = arrays_of(reply)

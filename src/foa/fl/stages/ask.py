@@ -9,6 +9,7 @@ from foa.fl.aggregate import cut
 from foa.fl.contents import arrays_of, put_arrays
 from foa.fl.flower import pack, unpack
 from foa.fl.guardian import TrainAsk
+from foa.fl.narrow import put_hidden
 from foa.fl.negotiation import asked_for
 from foa.fl.stages.cohort import AgenticSettings, Cohort
 from foa.fl.terms import RECORD, write_ask
@@ -34,6 +35,8 @@ def _with_ask(message: Message, cohort: Cohort, settings: AgenticSettings) -> Me
     ask = replace(ask, share=_share(ask, own, cohort))
     if settings.hidden is not None and ask.terms.width < 1:
         put_arrays(own, cut(arrays_of(own), ask.terms.width, settings.hidden))
+    if settings.hidden is not None:
+        put_hidden(own, settings.hidden)
     for config in own.content.config_records.values():
         if "server-round" in config:
             # Flower counts from 1 again after a resume; the run does not

@@ -23,11 +23,12 @@ from foa.fl.contents import (
     size_of,
 )
 from foa.fl.flower import REFUSED
-from foa.fl.packing import open_reply
+from foa.fl.narrow import narrowed
+from foa.fl.packing import is_packed, open_reply
 from foa.fl.rounds import ClientRow
 from foa.fl.sift import Sifted, Validate, shares, sift
 from foa.fl.stages.cohort import AgenticSettings, Cohort
-from foa.fl.terms import RECORD, Told, read_told
+from foa.fl.terms import RECORD, Told, read_ask, read_told
 from foa.values.ids import AgentId
 
 
@@ -70,7 +71,7 @@ def receive(
     # before metrics that not all have are taken away
     heard = {client: metric(known[client], settings.loss_key) for client in told}
     base = arrays_of(sent[0]) if sent else {}
-    updates, unusable = _updates({client: known[client] for client in told}, asked, cohort, settings)
+    updates, unusable = _updates(known, told, asked, cohort, settings)
     sifted = sift(
         base,
         capped(updates, sample_limits(cohort)),
@@ -109,9 +110,14 @@ def take_told(reply: Message) -> Told | None:
 
 
 def _updates(
-    replies: Mapping[AgentId, Message], asked: Sequence[Message], cohort: Cohort, settings: AgenticSettings
+    known: Mapping[AgentId, Message],
+    told: Mapping[AgentId, Told | None],
+    asked: Sequence[Message],
+    cohort: Cohort,
+    settings: AgenticSettings,
 ) -> tuple[list[Update], dict[AgentId, str]]:
     """The updates that can be read, and why the others cannot."""
+    replies = {client: known[client] for client in told}
     went = {cohort.name(message.metadata.dst_node_id): message for message in asked}
     updates, unusable = list[Update](), dict[AgentId, str]()
     usual = Counter(build_of(reply) for reply in replies.values()).most_common(1)
@@ -119,12 +125,22 @@ def _updates(
         try:
             if build_of(reply) != usual[0][0]:
                 raise BadMessage("its reply has other records than most: no strategy could use both")
-            open_reply(reply, went[client])
+            if is_packed(reply):
+                open_reply(reply, _base(went[client], told[client], settings))
             samples = int(metric(reply, settings.samples_key) or 1)
             updates.append(Update(client=client, arrays=arrays_of(reply), samples=samples))
         except BadMessage as error:
             unusable[client] = str(error)
     return updates, unusable
+
+
+def _base(asked: Message, said: Told | None, settings: AgenticSettings) -> Arrays:
+    """The model that a client trained from: what it was sent, or less of it where its guardian allowed less width."""
+    base = arrays_of(asked)
+    if said is None or settings.hidden is None:
+        return base
+    width = read_ask(asked.content.config_records[RECORD]).terms.width
+    return narrowed(base, settings.hidden, asked=width, allowed=said.width)
 
 
 def sample_limits(cohort: Cohort) -> Mapping[AgentId, int]:
