@@ -29,7 +29,7 @@ class LearningRules:
     texts: int = 64  #: of the well done, newest first, that the index learns words from
     text_characters: int = 300  #: of each
     good: float = 0.6  #: grade from which a request counts as well done for prototype and words
-    sharpness: float = 15.0  #: of the kernel exp(−t (1 − cosine))
+    sharpness: float = 20.0  #: of the kernel exp(−t (1 − cosine))
     floor: float = 1e-4  #: density that says nothing
     trust: float = 0.8  #: γ, how far a request just like it convinces: 1 − e^−γ
     prototype: float = 4.0  #: weight of the well done beside c
