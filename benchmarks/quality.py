@@ -26,6 +26,7 @@ from benchmarks._data import folder, rows, teaching
 from benchmarks._quality import HUMPS, Fleet, no_fit, ranks, share
 from foa.index.words import Words
 from foa.models.minilm import MiniLmEmbedder
+from foa.models.vectors import CachedEmbedder
 from foa.models.wordllama import WordLlamaEmbedder
 from foa.ports import Embedder
 from foa.route import RouteRules
@@ -227,4 +228,4 @@ def _embedder(name: str) -> Embedder:
     made = {"wordllama": WordLlamaEmbedder, "minilm": MiniLmEmbedder}.get(name)
     if made is None:
         raise SystemExit(f"there is no embedder {name!r} here: use wordllama or minilm")
-    return made()
+    return CachedEmbedder(made(), capacity=50_000)  # texts come again in every draw
