@@ -19,7 +19,9 @@ from foa.ports import ModelRequest
 
 INSTRUCTIONS = """You guard one site's data in federated training. The site's rules already allow the terms shown.
 Answer with one JSON object. verdict: train = on these terms; less = on the smaller terms you give; refuse = not this round.
-You may lower epochs, steps and width and raise noise_multiplier, never the other way. reason: one short sentence."""
+You may lower epochs, steps and width and raise noise_multiplier, never the other way. reason: a few words."""
+
+REASON_CHARACTERS = 80
 
 
 class ModelGuardian:
@@ -46,25 +48,27 @@ class ModelGuardian:
 
     def _check(self, value: Mapping[str, Any], ask: TrainAsk, ruled: Accept | Counter) -> Checked[Verdict]:
         verdict = choice(value, "verdict", ("train", "less", "refuse"))
-        reason = sentence(value, "reason", 200) or "its guardian says so"
+        reason = sentence(value, "reason", REASON_CHARACTERS) or "its guardian says so"
         if verdict == "train":
             return Checked(value=ruled)
         if verdict == "refuse":
             return Checked(value=Refuse(reason=reason))
         allowed = ruled.terms
-        most = max(allowed.noise_multiplier, self.rules.limits.noise_max)
         if allowed.noise_multiplier == 0 and value.get("noise_multiplier"):
             raise Unfit("noise_multiplier must be 0: this round is trained without differential privacy")
+        # a term that the answer leaves out stays as the rules have it
+        given = {**msgspec.to_builtins(allowed), **value}
         less = replace(
             allowed,
-            epochs=whole(value, "epochs", 1, allowed.epochs),
-            steps=whole(value, "steps", 1, allowed.steps),
-            width=number(value, "width", 0.05, allowed.width),
-            noise_multiplier=number(
-                value, "noise_multiplier", allowed.noise_multiplier, most if allowed.noise_multiplier else 0.0
-            ),
+            epochs=whole(given, "epochs", 1, allowed.epochs),
+            steps=whole(given, "steps", 1, allowed.steps),
+            width=number(given, "width", min(0.05, allowed.width), allowed.width),
+            noise_multiplier=number(given, "noise_multiplier", allowed.noise_multiplier, self._noise_most(allowed)),
         )
         return Checked(value=Counter(terms=less, reasons=(*getattr(ruled, "reasons", ()), reason)))
+
+    def _noise_most(self, allowed: Terms) -> float:
+        return max(allowed.noise_multiplier, self.rules.limits.noise_max) if allowed.noise_multiplier else 0.0
 
     def _request(self, ask: TrainAsk, terms: Terms, condition: Condition) -> ModelRequest:
         told = self.rules.epsilon_told()
@@ -84,8 +88,8 @@ class ModelGuardian:
         return ModelRequest(
             instructions=INSTRUCTIONS,
             prompt=f"{wishes}{msgspec.json.encode(facts).decode()}",
-            schema=_schema(terms),
-            max_tokens=150,
+            schema=_schema(terms, self._noise_most(terms)),
+            max_tokens=120,
         )
 
 
@@ -111,17 +115,30 @@ def on_loop(guardian: ModelGuardian, loop: asyncio.AbstractEventLoop, *, seconds
     return consider
 
 
-def _schema(terms: Terms) -> dict[str, Any]:
+def _schema(terms: Terms, noise_most: float) -> dict[str, Any]:
+    """JSON Schema of an answer; where a term can be less, it is one of a few shares of what is allowed.
+
+    Choices rather than ranges, because a small model that is held to a grammar can pick, and can hardly count; what leaves
+    no choice is not asked.
+    """
+    shares = (1.0, 0.75, 0.5, 0.25)
+    choices: dict[str, list[float]] = {
+        "epochs": sorted({max(1, round(terms.epochs * share)) for share in shares}),
+        "steps": sorted({max(1, round(terms.steps * share)) for share in shares}),
+        "width": sorted({max(0.05, float(f"{terms.width * share:.3g}")) for share in shares[1:]} | {terms.width}),
+        "noise_multiplier": sorted(
+            {min(noise_most, float(f"{terms.noise_multiplier / share:.3g}")) for share in shares[1:3]}
+            | {terms.noise_multiplier}
+        ),
+    }
+    asked = {name: {"type": "number", "enum": values} for name, values in choices.items() if len(values) > 1}
     return {
         "type": "object",
         "additionalProperties": False,
-        "required": ["verdict", "epochs", "steps", "width", "noise_multiplier", "reason"],
+        "required": ["verdict", *asked, "reason"],
         "properties": {
             "verdict": {"type": "string", "enum": ["train", "less", "refuse"]},
-            "epochs": {"type": "integer", "minimum": 1, "maximum": terms.epochs},
-            "steps": {"type": "integer", "minimum": 1, "maximum": terms.steps},
-            "width": {"type": "number", "minimum": 0.05, "maximum": terms.width},
-            "noise_multiplier": {"type": "number", "minimum": terms.noise_multiplier},
-            "reason": {"type": "string", "maxLength": 200},
+            **asked,
+            "reason": {"type": "string", "maxLength": REASON_CHARACTERS},
         },
     }
