@@ -36,6 +36,7 @@ class View:
 
     registry: Registry
     router: Router
+    settings: Settings
 
 
 @asynccontextmanager
@@ -69,7 +70,7 @@ async def look(settings: Settings, sources: Sequence[AgentSource] = (), *, over:
         else:
             await _settle(registry, clock)
         router = Router(registry, embedder, Reputation(), clock=clock, rules=route_rules(settings.parameters))
-        yield View(registry=registry, router=router)
+        yield View(registry=registry, router=router, settings=settings)
 
 
 async def _settle(registry: Registry, clock: Clock) -> None:

@@ -13,12 +13,14 @@ import msgspec
 import typer
 from rich.console import RenderableType
 
+from foa.app.clock import SystemClock
 from foa.app.federation_file import find_federation
 from foa.app.looking import View, look
 from foa.app.nearest import nearest
+from foa.app.standing import standings
 from foa.cli import options
 from foa.cli.console import output
-from foa.cli.roster import draw_agent, draw_agents, draw_search, facts_of
+from foa.cli.roster import draw_agent, draw_agents, draw_search, draw_standings, facts_of
 from foa.errors import BadInput, Unroutable
 from foa.values.ids import AgentId
 from foa.values.result import Routed
@@ -69,6 +71,9 @@ def show(
 
     async def see(view: View) -> Found:
         found = view.registry.get(AgentId(agent))
+        stands = await standings(view.settings, AgentId(agent), SystemClock())
+        if found is None and stands:  # a simulated site, or one that left
+            return {"agent_id": agent, "reputation": stands}, draw_standings(agent, stands)
         if found is None:
             why = view.registry.refusals.get(AgentId(agent))
             known = list(view.registry.agents())
@@ -77,7 +82,8 @@ def show(
             )
         vitals = view.registry.vitals(found.agent_id)
         told_by = view.registry.origin(found.agent_id)
-        return facts_of(found) | {"vitals": vitals, "told_by": told_by}, draw_agent(found, vitals, told_by)
+        facts = facts_of(found) | {"vitals": vitals, "told_by": told_by, "reputation": stands}
+        return facts, draw_agent(found, vitals, told_by, stands)
 
     _print(see, federation, broker, over, pairs, as_json=as_json)
 

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from foa.app.standing import Standing
 from foa.cli.words import clean, count, money, shorten
 from foa.values.ids import AgentId
 from foa.values.resources import Price, Resources
@@ -61,15 +62,34 @@ def draw_agents(
     return Group(table, *parts)
 
 
-def draw_agent(vcv: Vcv, vitals: Vitals, told_by: str = "") -> RenderableType:
-    """One agent in full; `told_by` is the orchestrator that told of it, where it is at another broker."""
+def draw_agent(vcv: Vcv, vitals: Vitals, told_by: str = "", stands: Sequence[Standing] = ()) -> RenderableType:
+    """One agent in full.
+
+    Args:
+        vcv: its card.
+        vitals: how it is now.
+        told_by: the orchestrator that told of it, where it is at another broker.
+        stands: its reputation on this machine.
+    """
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     for name, value in _rows(vcv, vitals, told_by):
         if value:
             table.add_row(name, Text(clean(value)))
+    if stands:
+        table.add_row("reputation", Text(clean(standing_of(stands))))
     return table
+
+
+def draw_standings(agent: str, stands: Sequence[Standing]) -> RenderableType:
+    """The reputation of an agent that is not there."""
+    return Text(f"{clean(agent)} is not there; its reputation: {clean(standing_of(stands))}")
+
+
+def standing_of(stands: Sequence[Standing]) -> str:
+    """Reputation in words, a line for each kind of work."""
+    return "\n".join(f"{one.kind} {one.mean:.2f} (graded work: {one.evidence:.1f})" for one in stands)
 
 
 def _rows(vcv: Vcv, vitals: Vitals, told_by: str) -> Iterator[tuple[str, str]]:

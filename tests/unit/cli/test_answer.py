@@ -5,8 +5,9 @@ import io
 import numpy as np
 from rich.console import Console
 
+from foa.app.standing import Standing
 from foa.cli.answer import draw_result, summary
-from foa.cli.roster import draw_agent, draw_agents, draw_search, facts_of
+from foa.cli.roster import draw_agent, draw_agents, draw_search, draw_standings, facts_of
 from foa.cli.words import clean, count, money, seconds, shorten
 from foa.values.draft import Source
 from foa.values.ids import AgentId
@@ -171,3 +172,11 @@ def test_numbers_are_written_as_people_read_them():
 
 def test_the_summary_is_one_line():
     assert "\n" not in summary(result())
+
+
+def test_an_agents_reputation_is_shown_by_kind_of_work():
+    stands = [Standing(kind="federated-learning", mean=0.789, evidence=0.2), Standing(kind="general", mean=0.8, evidence=3)]
+    shown = text(draw_agent(vcv(), Vitals(), "", stands))
+    assert "federated-learning 0.79 (graded work: 0.2)" in shown
+    assert "general 0.80 (graded work: 3.0)" in shown
+    assert "west is not there; its reputation: federated-learning 0.79" in text(draw_standings("west", stands))
