@@ -16,8 +16,11 @@ from foa.fl.checkpoint import load, restore_array
 from foa.fl.grids.in_process import InProcessGrid
 from foa.fl.guardian import Limits
 from foa.fl.ledger import PrivacyLedger
+from foa.fl.plans import Bounds
 from foa.fl.privacy import NoisyTraining, plan_budget
 from foa.fl.rounds import RoundRow
+from foa.fl.server import ServerAgent
+from tests.fakes import HandClock
 from tests.fl_runs import SETTINGS, SITES, Scripted, a_run, agent, go, loss, of, site_with
 
 
@@ -83,6 +86,18 @@ async def test_a_poisoned_update_is_screened_and_its_client_quarantined() -> Non
     assert of(first, SITES[0]).kind == "screened"
     assert SITES[0] not in {client.client for client in second.clients}
     assert loss({"w": trained.arrays["w"].numpy()}) < 1.0
+
+
+async def test_fltrust_is_a_rule_where_the_server_trains_on_clean_data() -> None:
+    bounds = Bounds(k_max=6, deadline_max_seconds=30, aggregations=("fltrust",))
+    led_by = ServerAgent(None, HandClock(), bounds=bounds, k=6, rounds=2)
+    trusted = replace(SETTINGS, trusted=lambda arrays: {"w": arrays["w"] + np.array([1.0, -0.5], np.float32)})
+    trained = await go(a_run(rounds=2, settings=trusted), led_by=led_by)
+    assert {row.plan.aggregation for row in trained.state.rows} == {"fltrust"}
+    # two steps of at most the length of the server's own, in about its direction
+    assert trained.arrays["w"].numpy() == pytest.approx([2.0, -1.0], abs=0.15)
+    with pytest.raises(BadInput, match="trusted"):
+        await go(a_run(rounds=1), led_by=led_by)
 
 
 async def test_a_model_that_became_far_worse_is_not_taken() -> None:

@@ -20,6 +20,7 @@ from foa.fl.aggregate import (
     trimmed_mean,
 )
 from foa.fl.screen import screen
+from foa.fl.sift import Sifted, sift
 from foa.values.ids import AgentId
 
 BASE = {"w": np.zeros(2, np.float32)}
@@ -181,6 +182,28 @@ def test_every_rule_says_that_nothing_came(rule: str) -> None:
 def test_heterofl_refuses_what_is_wider_than_the_model() -> None:
     with pytest.raises(BadInput, match="no part of the model"):
         heterofl(BASE, [update("a", 1, 2, 3)])
+
+
+def sifted(rule: str, rows: list[Update], **given: object) -> Sifted:
+    return sift(BASE, rows, rule=rule, validate=None, losses=(), **given)  # type: ignore[arg-type]
+
+
+def test_one_narrow_update_does_not_switch_a_robust_rule_off() -> None:
+    rows = [update("a", 1, 1), update("b", 1, 1), update("c", 1, 1), update("narrow", 900)]
+    found = sifted("median", rows)
+    assert found.model["w"].tolist() == [1.0, 1.0]
+    assert set(found.suspects) == {"narrow"}
+    # where the run has mixed widths it is an update like any other: (1 + 1 + 1 + 900) / 4
+    assert sifted("median", rows, widths=True).model["w"].tolist() == [225.75, 1.0]
+
+
+def test_fltrust_asks_the_server_to_train_and_is_refused_without() -> None:
+    rows = [update("a", 10, 0), update("b", -10, 0)]
+    found = sifted("fltrust", rows, trusted=lambda base: {"w": base["w"] + np.array([1, 0], np.float32)})
+    assert found.model["w"].tolist() == [1.0, 0.0]
+    assert found.robust
+    with pytest.raises(BadInput, match="fltrust"):
+        sifted("fltrust", rows)
 
 
 def test_screening_sets_aside_and_says_why() -> None:

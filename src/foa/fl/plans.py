@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from foa.fl.aggregate import AGGREGATIONS
+from foa.fl.aggregate import AGGREGATIONS, RULES
 from foa.fl.guard import Checked, Unfit
 from foa.fl.replies import among, choice, number, sentence, whole
 from foa.fl.selectors import SELECTORS
@@ -20,7 +20,7 @@ class RoundPlan:
     selector: str  #: a key of `SELECTORS`
     k: int  #: clients to choose
     deadline_seconds: float  #: after which the round closes with what arrived
-    aggregation: str  #: a key of `AGGREGATIONS`
+    aggregation: str  #: one of `RULES`
     noise_floor: float  #: least DP noise multiplier asked of every client; 0: no noise asked
     reason: str  #: one sentence for people
     share: float = 1.0  #: of an update's changes that clients send, in 8 bits; 1: whole updates, not compressed
@@ -49,7 +49,7 @@ class Bounds:
             raise ValueError(f"bounds need 1 ≤ k_min ≤ k_max, not {self.k_min} and {self.k_max}")
         if not 0 < self.deadline_min_seconds <= self.deadline_max_seconds:
             raise ValueError("bounds need 0 < deadline_min_seconds ≤ deadline_max_seconds")
-        unknown = {*self.selectors} - {*SELECTORS} | {*self.aggregations} - {*AGGREGATIONS}
+        unknown = {*self.selectors} - {*SELECTORS} | {*self.aggregations} - {*RULES}
         if unknown or not self.selectors or not self.aggregations:
             raise ValueError(f"bounds name rules that do not exist or none at all: {sorted(unknown)}")
         if not self.shares or not all(0 < share <= 1 for share in self.shares):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from foa.errors import BadInput
-from foa.fl.aggregate import AGGREGATIONS, Arrays, Update, fedavg, heterofl
+from foa.fl.aggregate import AGGREGATIONS, RULES, Arrays, Update, fedavg, fltrust, heterofl
 from foa.fl.credit import gtg_shapley
 from foa.fl.screen import screen
 from foa.fl.server import should_roll_back
@@ -14,6 +14,8 @@ from foa.values.ids import AgentId
 
 #: Loss of a model on data that the server holds.
 Validate = Callable[[Arrays], float]
+#: The model after the server trained it on clean data of its own.
+Trusted = Callable[[Arrays], Arrays]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,28 +39,33 @@ def sift(
     validate: Validate | None,
     losses: Sequence[float],
     noised: bool = False,
+    widths: bool = False,
+    trusted: Trusted | None = None,
 ) -> Sifted:
     """Screen and aggregate one round.
 
     Args:
         base: the model that was trained from.
-        updates: with capped sample counts; widths may differ, then HeteroFL takes the place of the rule.
-        rule: a key of `AGGREGATIONS`.
+        updates: with capped sample counts.
+        rule: one of `RULES`.
         validate: None: nothing is ever rolled back.
         losses: of the models that were taken before, oldest first.
         noised: clients added noise of their own; then nobody is a suspect by length or direction.
+        widths: the run has mixed widths; where they differ HeteroFL takes the place of the rule. Without it an update of
+            less width is unusable: one client must not switch a robust rule off.
+        trusted: the server's own training, for `fltrust`.
 
     Raises:
-        BadInput: there is no such rule.
+        BadInput: there is no such rule, or nothing to trust.
     """
-    if rule not in AGGREGATIONS:
-        raise BadInput(f"no aggregation is called {rule!r}: use one of {', '.join(AGGREGATIONS)}")
-    same = _same_shapes(base, updates)
+    if rule not in RULES or (rule == "fltrust" and trusted is None):
+        raise BadInput(f"no aggregation is called {rule!r} here: use one of {', '.join(AGGREGATIONS)}")
+    same = not widths or _same_shapes(base, updates)
     screened = screen(base, updates, same_shapes=same, noised=noised)
     kept = screened.kept
     if not kept:
         return Sifted(kept=(), suspects=screened.suspects, drift=False, model=base, robust=False, loss=None, taken=False)
-    model = AGGREGATIONS[rule](base, kept) if same else heterofl(base, kept)
+    model = _aggregated(base, kept, rule, trusted) if same else heterofl(base, kept)
     loss = None if validate is None else float(validate(model))
     return Sifted(
         kept=kept,
@@ -69,6 +76,12 @@ def sift(
         loss=loss,
         taken=loss is None or not should_roll_back(losses, loss),
     )
+
+
+def _aggregated(base: Arrays, kept: Sequence[Update], rule: str, trusted: Trusted | None) -> Arrays:
+    if trusted is not None and rule == "fltrust":
+        return fltrust(base, kept, trusted=trusted(base))
+    return AGGREGATIONS[rule](base, kept)
 
 
 def _same_shapes(base: Arrays, updates: Sequence[Update]) -> bool:

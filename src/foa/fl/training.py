@@ -78,6 +78,8 @@ async def train(
     """
     loop = asyncio.get_running_loop()
     _check_strategy(run.strategy, agent)
+    if "fltrust" in agent.bounds.aggregations and run.settings.trusted is None:
+        raise BadInput("fltrust needs the server's own training on clean data: write trusted(arrays) in the app")
     if run.settings.secure_aggregation:
         check_secure(run.settings, run.strategy, agent.bounds)
     path = run.checkpoint

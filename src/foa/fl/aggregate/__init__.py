@@ -38,8 +38,12 @@ AGGREGATIONS: Mapping[str, Aggregation] = {
     "multikrum": multikrum,
 }
 
+#: Every rule that a plan may name. FLTrust is there only where the server trains on clean data of its own.
+RULES: tuple[str, ...] = (*AGGREGATIONS, "fltrust")
+
 __all__ = [
     "AGGREGATIONS",
+    "RULES",
     "Aggregation",
     "Arrays",
     "Update",

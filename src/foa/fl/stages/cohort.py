@@ -8,6 +8,7 @@ from foa.fl.guardian import Terms
 from foa.fl.market import Offer, Talk
 from foa.fl.negotiation import Negotiation
 from foa.fl.server import Choice
+from foa.fl.sift import Trusted
 from foa.values.ids import AgentId
 
 #: Who is there, by Flower's number.
@@ -32,6 +33,7 @@ class AgenticSettings:
     quarantine_rounds: int = 3
     #: hidden axes of each array, by name: with them, clients of less width get that part of the model (HeteroFL)
     hidden: Mapping[str, tuple[int, ...]] | None = None
+    trusted: Trusted | None = None  #: the server's own training on clean data, for the rule `fltrust`
     secure_aggregation: bool = False  #: single updates stay hidden from the server; see `foa.fl.stages.secure`
     samples_key: str = "num-examples"
     loss_key: str = "loss"

@@ -78,6 +78,8 @@ def receive(
         rule=cohort.choice.plan.aggregation,
         validate=validate,
         losses=losses,
+        widths=settings.hidden is not None,
+        trusted=settings.trusted,
         noised=any(said is not None and said.noise_multiplier > 0 for said in told.values()),
     )
     sifted = replace(sifted, suspects={**sifted.suspects, **unusable})
