@@ -17,8 +17,8 @@ from foa.app.settings import Settings
 from foa.errors import AgentLost, BadInput
 from foa.fl.grids.in_process import InProcessGrid
 from foa.fl.grids.mqtt import MqttGrid
-from foa.fl.project import App, Privacy, Project, SiteSpec, project_id, read_project
-from foa.fl.roll import Roll, Wanted
+from foa.fl.project import App, Privacy, Project, SiteSpec, read_project
+from foa.fl.roll import Roll, wanted_by
 from foa.fl.rounds import OnNode, RoundRow
 from foa.fl.selectors import SELECTORS
 from foa.fl.server import ServerAgent
@@ -101,7 +101,7 @@ async def run_project(
     if on_start is not None:
         on_start(project, specs)
     if asked.broker:
-        roll = Roll(wanted(asked.folder, project, specs), clock)
+        roll = Roll(wanted_by(asked.folder, project, specs), clock)
         return await _over_broker(asked, settings, run, agent, specs, roll, clock, on_round, on_node)
     with ExitStack() as stack:
         places = [
@@ -151,20 +151,6 @@ async def _gather(grid: MqttGrid, specs: Sequence[SiteSpec], seconds: float) -> 
             raise AgentLost(AgentId(specs[0].name), why) from None
         missing = ", ".join(spec.name for spec in specs if spec.name not in there)
         log.warning("going on without %s: not there after %g s, each joins when it comes%s", missing, seconds, refused)
-
-
-def wanted(folder: Path, project: Project, specs: Sequence[SiteSpec]) -> Wanted:
-    """Whom a project's runs look for.
-
-    Raises:
-        BadInput: the project's name may not stand in a topic.
-    """
-    return Wanted(
-        project=project_id(folder, project),
-        purpose=project.purpose,
-        policies=frozenset(project.policies),
-        keys={spec.name: spec.key for spec in specs if spec.key},
-    )
 
 
 def adjusted(project: Project, asked: Asked) -> Project:

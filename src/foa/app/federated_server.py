@@ -7,18 +7,22 @@ Stop, or this process dies ─► the child dies; the same request again goes on
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from foa.agents.brain import Agent, Answer, Revised, Revision
+from foa.agents.host import AgentHost
 from foa.agents.profile import AgentProfile, Limits, slug
+from foa.agents.seat import Seat
 from foa.app.clock import SystemClock
-from foa.app.fabric import open_fabric
+from foa.app.fabric import Fabric, open_fabric
 from foa.app.federated_child import run_lines
 from foa.app.federated_lines import FailedLine, NodeLine, TrainedLine
 from foa.app.federated_told import Told
+from foa.app.federated_wishes import serve_wishes
 from foa.app.federation import run_agents
 from foa.app.models import open_embedder
 from foa.app.places import journal_file
@@ -28,6 +32,7 @@ from foa.errors import BadInput, BudgetExceeded, ModelUnreachable
 from foa.fl.project import Project, read_project
 from foa.job import one_error
 from foa.messages import DraftRequest, Propose, Refused, TrainProgress, TrainRequest
+from foa.ports import Clock
 from foa.values.budget import Budget, Spend
 from foa.values.ids import AgentId, JobId, check_id
 
@@ -50,7 +55,7 @@ class RunTrainer:
 
     def __init__(self, agent: AgentId, served: Served, state_dir: Path) -> None:
         self._agent = agent
-        self._served = served
+        self.served = served
         self._state_dir = state_dir
 
     async def train(self, request: TrainRequest, tell: Callable[[TrainProgress], None]) -> Answer:
@@ -63,7 +68,7 @@ class RunTrainer:
         self._check(request.budget)
         run = run_of(self._agent, request)
         told = Told(self._state_dir, run)
-        arguments = [str(self._served.folder), "--name", run, *self._served.arguments]
+        arguments = [str(self.served.folder), "--name", run, *self.served.arguments]
         arguments += [part for label in request.task.policies for part in ("--policy", label)]
         spent = sum((one.spend for one in told.all(request, agent=self._agent)), Spend())
         async with aclosing(run_lines(arguments)) as lines:
@@ -86,8 +91,32 @@ class RunTrainer:
         run = run_of(self._agent, request)
         return await asyncio.to_thread(Told(self._state_dir, run).all, request, agent=self._agent)
 
+    async def wished(self, place: Seat, run: str) -> str:
+        """Train because sites wished for it; gives the report.
+
+        Args:
+            place: of this agent at its host: a training for Agent-0 takes it too, so the two do not meet.
+            run: name of the run.
+
+        Raises:
+            BadInput: the run failed; the sentence says why.
+        """
+        async with (
+            place.slot(),
+            aclosing(run_lines([str(self.served.folder), "--name", run, *self.served.arguments])) as lines,
+        ):
+            async for line in lines:
+                match line:
+                    case NodeLine():
+                        continue
+                    case TrainedLine():
+                        return line.trained.draft.answer
+                    case FailedLine():
+                        raise BadInput(line.error)
+        raise BadInput(f"run {run} ended without a word")
+
     def _check(self, budget: Budget) -> None:
-        project = self._served.project
+        project = self.served.project
         most = project.usd_a_round * project.rounds
         if most > budget.usd:
             raise BudgetExceeded(
@@ -179,8 +208,34 @@ async def serve_projects(
         fabric = await enter(open_fabric(settings))
         # always the same session: what was asked and not answered comes again after a restart
         host = f"fl-serve-{hashlib.sha256(' '.join(agent.profile.agent_id for agent in agents).encode()).hexdigest()[:12]}"
-        await enter(run_agents(settings, fabric, agents, embedder=embedder, stores=stores, clock=clock, host=host))
+        running = await enter(run_agents(settings, fabric, agents, embedder=embedder, stores=stores, clock=clock, host=host))
+        await enter(_wishing(settings, fabric, agents, running, clock))
         yield agents
+
+
+@asynccontextmanager
+async def _wishing(
+    settings: Settings, fabric: Fabric, agents: Sequence[Agent], host: AgentHost | None, clock: Clock
+) -> AsyncGenerator[None]:
+    """Hear what the sites of those projects wish whose FL.toml lets them."""
+    async with asyncio.TaskGroup() as group:
+        desks: list[asyncio.Task[None]] = []
+        for trainer, place in _wishable(agents, host):
+            hearing = serve_wishes(
+                settings, fabric, trainer.served.folder, trainer.served.project, clock, partial(trainer.wished, place)
+            )
+            desks.append(group.create_task(hearing, name=f"wishes[{trainer.served.folder.name}]"))
+        try:
+            yield
+        finally:
+            for desk in desks:
+                desk.cancel()
+
+
+def _wishable(agents: Sequence[Agent], host: AgentHost | None) -> Iterator[tuple["RunTrainer", Seat]]:
+    for agent in agents:
+        if host is not None and isinstance(agent.brain, RunTrainer) and agent.brain.served.project.wishes is not None:
+            yield agent.brain, host.seat(agent.profile.agent_id)
 
 
 def _agent(settings: Settings, folder: Path, name: str, arguments: Sequence[str]) -> Agent:

@@ -25,9 +25,10 @@ from foa.app.alive import held
 from foa.app.fabric import open_fabric
 from foa.app.federated_blobs import reach
 from foa.app.federated_guardian import Advised, advised
-from foa.app.federated_sites import block_for, made, open_app, open_ledger, site_folder
+from foa.app.federated_sites import block_for, open_app, open_ledger, site_folder
 from foa.app.keys import host_key
 from foa.app.models import open_embedder, open_model
+from foa.app.places import made
 from foa.app.settings import Settings
 from foa.errors import AgentRefused, BadInput, FabricError
 from foa.fl.block import fl_of

@@ -13,8 +13,9 @@ from types import TracebackType
 from flwr.app import Context
 
 from foa.app.federated_guardian import Advised, advised
+from foa.app.places import made
 from foa.app.settings import Settings
-from foa.errors import BadInput, StoreFailed
+from foa.errors import BadInput
 from foa.fl.block import FlBlock, bucketed_samples, node_id
 from foa.fl.client_mod import Site, guarded
 from foa.fl.client_state import remembered, remembering
@@ -27,6 +28,7 @@ from foa.ports import Clock, Model
 from foa.values.ids import AgentId, check_id
 
 SITES = "sites"  #: the folder beside the runs' in which real sites keep what is theirs
+WISHES = "wishes"  #: and the one in which servers keep what sites asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +54,8 @@ def run_folder(settings: Settings, run: str) -> Path:
         BadInput: that name is taken.
         StoreFailed: it cannot be made.
     """
-    if run == SITES:
-        raise BadInput(f"a run cannot be called {SITES!r}: that folder is for what sites keep; choose another --name")
+    if run in (SITES, WISHES):
+        raise BadInput(f"a run cannot be called {run!r}: that folder is taken; choose another --name")
     return made(settings.state_dir / "fl" / check_id(run, what="run"))
 
 
@@ -64,19 +66,6 @@ def site_folder(settings: Settings, project: str, site: str) -> Path:
         StoreFailed: it cannot be made.
     """
     return made(settings.state_dir / "fl" / SITES / project / check_id(site, what="site"))
-
-
-def made(folder: Path) -> Path:
-    """The folder, made where it was missing.
-
-    Raises:
-        StoreFailed: it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreFailed(f"{folder}: {error}") from error
-    return folder
 
 
 def place(

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from foa.app.settings import Settings
+from foa.errors import StoreFailed
 
 
 def journal_file(settings: Settings) -> Path:
@@ -13,3 +14,16 @@ def journal_file(settings: Settings) -> Path:
 def broker_folder(settings: Settings) -> Path:
     """Sessions and retained messages of the broker that `foa up` starts."""
     return settings.state_dir / "broker"
+
+
+def made(folder: Path) -> Path:
+    """The folder, made where it was missing.
+
+    Raises:
+        StoreFailed: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreFailed(f"{folder}: {error}") from error
+    return folder

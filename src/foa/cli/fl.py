@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from foa.cli import fl_serve, fl_site, options
+from foa.cli import fl_serve, fl_site, fl_want, options
 from foa.cli.fl_extra import extra
 
 _Folder = Annotated[Path, typer.Argument(metavar="PATH", help="Folder with FL.toml and a Flower app.")]
@@ -18,6 +18,7 @@ def attach(app: typer.Typer, summary: str) -> None:
     group.command("run", help="Train a project and write its report.")(run)
     fl_site.attach(group)
     fl_serve.attach(group)
+    fl_want.attach(group)
     app.add_typer(group, name="fl")
 
 

@@ -19,6 +19,7 @@ from foa.errors import BadInput
 from foa.fl.guardian import Limits, Terms
 from foa.fl.negotiation import Negotiation
 from foa.fl.plans import Bounds
+from foa.fl.wishes import WishRules
 from foa.values.ids import WireId, check_id
 from foa.values.resources import Name
 from foa.values.task import Label
@@ -83,6 +84,7 @@ class Project:
     keys: Mapping[str, str] = field(default_factory=dict[str, str])
     bounds: Bounds = Bounds(k_max=100_000)
     privacy: Privacy | None = None
+    wishes: WishRules | None = None  #: what its sites may ask for; None: it trains when its owner says
     usd_a_round: Annotated[float, msgspec.Meta(ge=0, le=1e9)] = 0.0
     credit: bool = False
     #: the server learns the sum of a round's updates only; rules out credit, screening, compression and every other rule

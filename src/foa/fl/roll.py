@@ -7,13 +7,15 @@ It admits as the registry does and indexes nothing, so it needs no embedder; car
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import msgspec
 
 from foa.errors import BadCapability, BadMessage, FalseClaim
 from foa.fl.block import FlBlock, block_of, node_id
+from foa.fl.project import Project, SiteSpec, project_id
 from foa.ports import Clock
 from foa.registry.admission import Admission, Departed, RegistryLimits
 from foa.registry.bounded import remember
@@ -40,6 +42,25 @@ class Wanted:
     policies: frozenset[str] = frozenset()  #: labels that every site has to be cleared for
     #: site → its public key, where the project names it; others belong to the key that was heard first
     keys: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def wanted_by(folder: Path, project: Project, sites: Sequence[SiteSpec]) -> Wanted:
+    """Whom the runs of a project look for.
+
+    Args:
+        folder: of the project.
+        project: what its FL.toml says.
+        sites: that it names.
+
+    Raises:
+        BadInput: the project's name may not stand in a topic.
+    """
+    return Wanted(
+        project=project_id(folder, project),
+        purpose=project.purpose,
+        policies=frozenset(project.policies),
+        keys={site.name: site.key for site in sites if site.key},
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

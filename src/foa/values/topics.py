@@ -55,6 +55,10 @@ class Topics:
         """What a site wishes of a project's server, signed."""
         return f"{self.root}/fl/wishes/{project}/{agent}"
 
+    def told(self, project: str, agent: AgentId | str = "+") -> str:
+        """What a project's server tells a site of its wish, retained."""
+        return f"{self.root}/fl/told/{project}/{agent}"
+
     def replies(self, orchestrator: OrchestratorId) -> str:
         """Replies to one orchestrator."""
         return f"{self.root}/orchestrators/{orchestrator}/replies"
@@ -89,7 +93,7 @@ class Topics:
                 return found
             case ["agents" | "orchestrators" | "clusters", found, "tasks" | "fl" | "replies" | "channel"]:
                 return found
-            case ["fl", "wishes", _, found]:
+            case ["fl", "wishes" | "told", _, found]:
                 return found
             case ["orchestrator", "cancel", found]:
                 return found
