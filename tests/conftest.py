@@ -13,6 +13,7 @@ NEED_FL = [
     "integration/test_fl_events.py",
     "integration/test_fl_negotiation.py",
     "integration/test_fl_metrics.py",
+    "integration/test_fl_mixed.py",
     "integration/test_fl_blobs.py",
     "integration/test_fl_project.py",
     "integration/test_fl_recount.py",
