@@ -87,6 +87,7 @@ async def run_project(
             recount_rounds=project.recount_rounds,
             usd_a_round=project.usd_a_round,
             credit=project.credit,
+            hidden=project.hidden,
             trusted=app.part("trusted"),
             secure_aggregation=project.secure_aggregation,
         ),

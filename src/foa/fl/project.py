@@ -87,6 +87,8 @@ class Project:
     wishes: WishRules | None = None  #: what its sites may ask for; None: it trains when its owner says
     usd_a_round: Annotated[float, msgspec.Meta(ge=0, le=1e9)] = 0.0
     credit: bool = False
+    #: axes of each array, by name, that a site of less width gets less of (HeteroFL); None: every site gets the whole model
+    hidden: Mapping[str, tuple[Annotated[int, msgspec.Meta(ge=0, le=31)], ...]] | None = None
     #: the server learns the sum of a round's updates only; rules out credit, screening, compression and every other rule
     secure_aggregation: bool = False
     sites: Annotated[tuple[SiteSpec, ...], msgspec.Meta(max_length=100_000)] = ()
