@@ -162,6 +162,13 @@ def test_a_search_explains_scores_and_refusals():
     assert "no agent fits" in text(draw_search(Routed(candidates=())))
 
 
+def test_a_search_tells_how_likely_the_best_one_can_do_it_and_why_nobody_can():
+    assert "fit 85%: how likely the best of them can do it" in text(draw_search(Routed(candidates=(), fit=0.85)))
+    shown = text(draw_search(Routed(candidates=(), why="even the nearest, cook, can hardly do it")))
+    assert "no agent fits: even the nearest, cook, can hardly do it" in shown
+    assert "fit " not in shown.replace("agent fits", "")
+
+
 def test_numbers_are_written_as_people_read_them():
     assert [money(usd) for usd in (0, 0.00012, 0.25, 1234.5)] == ["$0.00", "$0.0001", "$0.25", "$1,234.50"]
     assert [count(number, "call") for number in (0, 1, 3201)] == ["0 calls", "1 call", "3,201 calls"]
