@@ -16,6 +16,7 @@ from foa.registry.card import build_vcv, encode_card
 from foa.registry.gossip import Gossip, GossipRules
 from foa.registry.gossiping import AGAIN_SECONDS, WAITING, gossip
 from foa.registry.keys import SigningKey, new_key, public_key
+from foa.registry.ledger import Comparisons
 from foa.registry.registry import Registry
 from foa.transport.memory import MemoryHub, MemoryTransport
 from foa.values.ids import AgentId, OrchestratorId
@@ -27,9 +28,9 @@ AGENT_KEY = new_key()
 class Member:
     """One orchestrator: a registry and its end of the gossip."""
 
-    def __init__(self, name: str, key: SigningKey, peers: dict[str, str], clock: HandClock) -> None:
+    def __init__(self, name: str, key: SigningKey, peers: dict[str, str], clock: HandClock, burst: int = 10_000) -> None:
         self.id = OrchestratorId(name)
-        limits = RegistryLimits(updates_burst=10_000, check_text=False, search_vectors=0)
+        limits = RegistryLimits(updates_burst=burst, check_text=False, search_vectors=0)
         self.registry = Registry(ExactIndex(256), HashEmbedder(), clock=clock, limits=limits)
         self.gossip = Gossip(self.registry, me=self.id, key=key, peers=peers, clock=clock, rules=GossipRules())
 
@@ -40,11 +41,13 @@ class Member:
 class Circle:
     """Some members that hear each other over wires that can be cut."""
 
-    def __init__(self, names: str = "xyz") -> None:
+    def __init__(self, names: str = "xyz", **bursts: int) -> None:
         self.clock = HandClock()
         self.keys = {name: new_key() for name in names}
         peers = {name: public_key(key) for name, key in self.keys.items()}
-        self.members = {name: Member(name, self.keys[name], peers, self.clock) for name in names}
+        self.members = {
+            name: Member(name, key, peers, self.clock, bursts.get(name, 10_000)) for name, key in self.keys.items()
+        }
         self.cut: set[str] = set()
         self.bytes = 0
         self.said: list[bytes] = []
@@ -334,3 +337,28 @@ async def test_what_waits_for_a_broker_that_is_down_is_bounded():
         link["down"] = False
         await passing(circle, AGAIN_SECONDS, circle.alike)
     assert len(circle["x"].registry) == WAITING + 10
+
+
+def test_a_difference_that_brought_nothing_is_looked_at_less_and_less_often():
+    seen = Comparisons()
+    looked = [period for period in range(1, 200) if seen.news("x", [1, 2], [1, 3])]
+    assert looked == [1, 2, 4, 8, 16, 32, 64, 128, 192]
+    assert seen.news("x", [1, 2], [1, 4]) == [1]  # it is another difference
+    assert seen.news("y", [1, 2], [1, 4]) == [1]  # with somebody else
+    assert seen.news("x", [1, 2], [1, 2]) == []
+    assert seen.news("x", [1, 2], [1, 4]) == [1]  # they were alike in between
+    seen.put_off("x", 2, [1])
+    assert [len(seen.news("x", [1, 2], [1, 4])) for _ in range(3)] == [1, 1, 0]
+
+
+async def test_a_card_that_is_refused_for_now_is_asked_for_again():
+    circle = Circle("xy", y=1)
+    for member in circle.members.values():
+        await member.registry.admit(await card("a"))
+    for version in (2, 3):
+        await circle["x"].registry.admit(await card("a", version))
+        await circle.say("x", circle["x"].gossip.push())
+    assert "updates too often" in circle["y"].registry.refusals[AgentId("a")]
+    for _ in range(4):  # a period has 30 s: its key may update again
+        await circle.turn()
+    assert circle.alike()

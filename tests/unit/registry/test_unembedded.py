@@ -241,3 +241,15 @@ async def test_who_leaves_while_it_is_shown_again_is_not_found():
         embedder.answers.set()
     assert await registry.index.count() == 0
     assert not await registry.search(IndexQuery(vector=vcv.c, k=1))
+
+
+async def test_a_card_that_another_orchestrator_told_of_is_still_known_from_it_after_it_waited():
+    registry, embedder, clock = make()
+    embedder.away = True
+    await registry.admit_many([(None, await card())], via="zero-b")
+    await registry.admit_many([(None, await card(agent_id="b"))])
+    embedder.away = False
+    await clock.move(15.0)
+    for _ in range(2):
+        await registry.try_again()
+    assert (registry.origin(A), registry.origin(AgentId("b"))) == ("zero-b", "")
