@@ -81,9 +81,6 @@ class Written:
             "selector": "oort-per-turn",
             "k": max((k for k in properties["k"]["enum"] if k <= wanted), default=min(properties["k"]["enum"])),
             "deadline_seconds": max(properties["deadline_seconds"]["enum"]),
-            "aggregation": "fedavg",
-            "noise_floor": min(properties["noise_floor"]["enum"]),
-            "share": 1.0,
             "avoid": "north" if moment.night else "",
             "reason": "the owner's wishes",
         }
