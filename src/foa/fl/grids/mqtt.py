@@ -10,7 +10,7 @@ What a payload is, is in `foa.fl.grids.parcel`.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import CancelledError, Future
 from types import TracebackType
 
@@ -91,7 +91,7 @@ class MqttGrid(RunGrid):
         self._watcher.cancel()
         try:
             await self._tasks.__aexit__(None, None, None)
-            await self._free_sites()
+            await self.free_sites()
         finally:
             await self._exchange.__aexit__(kind, error, trace)
             await self._subscription.__aexit__(None, None, None)
@@ -103,7 +103,7 @@ class MqttGrid(RunGrid):
                 self._changed.notify_all()
             await delivery.acknowledge()
 
-    async def _free_sites(self) -> None:
+    async def free_sites(self) -> None:
         """Tell everyone who was asked that the run is over. A site that does not hear it is free after a silence."""
         over = [
             Publication(topic=self._topics.training(agent), payload=OVER, user_properties=((RUN_PROPERTY, self._run_name),))
@@ -120,8 +120,7 @@ class MqttGrid(RunGrid):
         Raises:
             TimeoutError: they did not come in time.
         """
-        async with asyncio.timeout(seconds), self._changed:
-            await self._changed.wait_for(lambda: len(self.roll.present) >= count)
+        await self.until(lambda roll: len(roll.present) >= count, seconds=seconds)
 
     async def absent(self, agent: AgentId, *, seconds: float) -> None:
         """Wait until a site is gone.
@@ -129,8 +128,16 @@ class MqttGrid(RunGrid):
         Raises:
             TimeoutError: it stayed.
         """
+        await self.until(lambda roll: not roll.is_here(agent), seconds=seconds)
+
+    async def until(self, condition: Callable[[Roll], bool], *, seconds: float) -> None:
+        """Wait until this holds of who is there.
+
+        Raises:
+            TimeoutError: it did not in time.
+        """
         async with asyncio.timeout(seconds), self._changed:
-            await self._changed.wait_for(lambda: not self.roll.is_here(agent))
+            await self._changed.wait_for(lambda: condition(self.roll))
 
     def profiles(self) -> dict[int, FlBlock]:
         """Who is there, by Flower's number."""
