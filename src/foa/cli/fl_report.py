@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from foa.app.federated import Asked
+from foa.app.federated_guardian import decisions_in
 from foa.app.federated_sites import run_folder
 from foa.app.settings import Settings
 from foa.fl.report import write_report
@@ -26,7 +27,15 @@ def report_of(asked: Asked, settings: Settings, trained: Trained, folder: Path |
         f"{asked.folder.resolve().name}: {asked.run}",
         trained.state.rows,
         facts=_facts(asked, trained),
+        decisions=[(found.site, found.entry) for found in decisions_in(run_folder(settings, asked.run))],
     )
+
+
+def _agreements(trained: Trained) -> str:
+    talks = [talk for row in trained.state.rows for talk in row.talks]
+    if not talks:
+        return "none: nobody negotiated"
+    return f"{sum(talk.agreed is not None for talk in talks)} of {len(talks)} negotiations"
 
 
 def _facts(asked: Asked, trained: Trained) -> dict[str, str]:
@@ -39,5 +48,7 @@ def _facts(asked: Asked, trained: Trained) -> dict[str, str]:
         "decisions by": ", ".join(models) or "the rule",
         "proposals replaced by the rule": str(fallbacks),
         "tokens spent on decisions": f"{sum(row.tokens for row in rows):,}",
+        "agreements": _agreements(trained),
         "paid": f"{sum(client.usd for row in rows for client in row.clients):.2f} US$",
+        "found by the audit": str(sum(len(client.findings) for row in rows for client in row.clients)),
     }

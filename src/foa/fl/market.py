@@ -140,7 +140,7 @@ class Talk:
         An offer is taken at once where it meets what the server would bid next. Otherwise the server presses on while calls
         are left, unless the client repeats itself: then its offer is all there is to have.
         """
-        self.reason, self.by, self.degraded = answer.reason, answer.by, answer.degraded
+        self.reason, self.by, self.degraded = answer.reason or self.reason, answer.by or self.by, answer.degraded
         if answer.kind == "accept":
             self._agree(self.side.last)
         elif answer.kind == "refuse" or answer.offer is None:
