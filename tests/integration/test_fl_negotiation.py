@@ -12,8 +12,15 @@ from foa.fl.block import FlBlock
 from foa.fl.guardian import Limits
 from foa.fl.ledger import PrivacyLedger
 from foa.fl.negotiation import Negotiation
+from foa.fl.plans import Bounds
 from foa.fl.privacy import NoisyTraining, plan_budget
+from foa.fl.server import ServerAgent
+from foa.fl.stages.secure import secure_bounds
+from foa.fl.training import train
+from tests import fl_app
+from tests.fakes import HandClock
 from tests.fl_runs import SETTINGS, SITES, a_run, agent, go, of, site_with
+from tests.fl_world import WORLDS, Place, guarded_site
 
 BARGAIN = replace(SETTINGS, negotiation=Negotiation(rounds=3, usd_max=2.0))
 
@@ -165,3 +172,41 @@ async def test_who_breaks_its_agreement_or_lies_is_found_and_pays() -> None:
     assert (lied.usd, lied.penalty_usd, lied.lied) == (0.0, 1.875, True)  # 1.5 · 1.25
     assert (honest.usd, honest.findings) == (1.25, ())
     assert trained.state.owed == {SITES[1]: 1.25}  # half of two payments of 1.25
+
+
+def six(*, secure: bool = False) -> list[Place]:
+    """One that offers less, one that refuses, one whose app has no guardian, and three that accept."""
+    places = [guarded_site(i) for i in range(6)]
+    places[0] = guarded_site(0, Limits(epochs_max=2))
+    places[1] = guarded_site(1, Limits(purposes=("weather",)))
+    if not secure:
+        places[2] = replace(places[2], app=fl_app.make_app())
+    return places
+
+
+@pytest.mark.parametrize("kind", WORLDS)
+async def test_the_same_negotiation_goes_on_over_every_grid(kind: str, tmp_path: Path) -> None:
+    async with WORLDS[kind](six(), tmp_path) as there:
+        trained = await train(a_run(rounds=2, settings=BARGAIN), there.grid, agent(k=6), there.profiles)
+    for row in trained.state.rows:
+        assert {talk.client: len(talk.bids) for talk in row.talks} == {
+            SITES[0]: 4,  # 5 epochs, 2, 4, 2 again
+            SITES[1]: 1,
+            SITES[3]: 1,
+            SITES[4]: 1,
+            SITES[5]: 1,
+        }
+        assert {client.client: client.kind for client in row.clients} == {
+            site: "refused" if site == SITES[1] else "trained" for site in SITES
+        }
+        assert not any(client.findings for client in row.clients)
+
+
+async def test_hidden_updates_are_summed_over_those_who_agreed(tmp_path: Path) -> None:
+    settings = replace(BARGAIN, secure_aggregation=True)
+    leader = ServerAgent(None, HandClock(), bounds=secure_bounds(Bounds(k_max=6, deadline_max_seconds=30)), k=6, rounds=2)
+    async with WORLDS["in-process"](six(secure=True), tmp_path) as there:
+        trained = await train(a_run(rounds=1, settings=settings), there.grid, leader, there.profiles)
+    row = trained.state.rows[0]
+    assert {client.client for client in row.clients if client.kind == "trained"} == {*SITES} - {SITES[1]}
+    assert row.taken
