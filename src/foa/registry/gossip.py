@@ -4,6 +4,7 @@
     a ◄── entries (stamps of what differs) ──── b       only where a bucket differs
     a ── delta (cards, tombstones) + ask ─────► b       what a has newer; what b has newer is asked for
     a ◄── delta ─────────────────────────────── b
+    a ── digest ──────────────────────────────► b       at once, where b had more to tell than one message holds
     a ── delta (what changed here) ───────────► all     pushed between the periods
 
 Last writer wins by stamp (ledger.py); leavers leave tombstones. Cards are admitted as if they came from their agents: their
@@ -32,7 +33,7 @@ from foa.values.ids import AgentId, OrchestratorId, WireId
 TYPE = "foa-gossip"
 MAX_BYTES = 1_000_000
 _DELTA_BYTES = 400_000  # of cards in one message
-_MOST = 20_000  # stamps in one message
+_MOST = 20_000  # stamps taken in one message
 _WINDOW = 1_024  # numbers of a sender that are told apart; two of its messages may overtake each other
 
 _Version = Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
@@ -52,6 +53,7 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True):
     digest: Annotated[str, msgspec.Meta(max_length=6 * FINE)] = ""  #: base64 of 32-bit little-endian numbers
     chosen: Annotated[tuple[int, ...], msgspec.Meta(max_length=FINE)] = ()  #: buckets that `entries` are of
     entries: Annotated[dict[WireId, tuple[_Version, _Moment, bool]], msgspec.Meta(max_length=_MOST)] = {}
+    more: bool = False  #: more differs than `entries` tells
     asked: Annotated[tuple[WireId, ...], msgspec.Meta(max_length=_MOST)] = ()
     cards: Annotated[tuple[msgspec.Raw, ...], msgspec.Meta(max_length=10_000)] = ()
     tombstones: Annotated[
@@ -71,6 +73,7 @@ class GossipRules:
     period_seconds: float = 30.0  #: between digests
     push_seconds: float = 0.5  #: changes of this time go in one delta
     fresh_seconds: float = 600.0  #: how old, or how far ahead, a message may be
+    entries: int = 8_000  #: stamps in one message, which must stay below 1 MB
     pending: int = 10_000  #: changes waiting for a push; more wait for the next digest
 
 
@@ -105,17 +108,19 @@ class Gossip:
         self._refused: OrderedDict[AgentId, Stamp] = OrderedDict()
         self._applying: set[AgentId] = set()
         self._compared = Comparisons()
+        self._part = 0  # where the next message begins that cannot hold a whole bucket
+        self._awaited: dict[str, set[AgentId]] = {}  # what was asked of a peer that has more to tell
         registry.watch(self._note)
         for agent in registry.agents():
             self._note(agent)
         self._pending.clear()
 
-    def digest(self) -> bytes:
+    def digest(self, *, to: str | None = None) -> bytes:
         """Give what to tell everybody each period."""
         buckets = self.ledger.buckets()
         numbers = self.ledger.digest(buckets)
         packed = base64.b64encode(b"".join(number.to_bytes(4, "little") for number in numbers)).decode()
-        return self._message("digest", buckets=buckets, digest=packed)
+        return self._message("digest", to=to, buckets=buckets, digest=packed)
 
     def push(self) -> list[bytes]:
         """Give what changed here since the last push, for everybody."""
@@ -140,31 +145,48 @@ class Gossip:
                 return self._deltas([AgentId(agent) for agent in body.asked], to=body.sender)
             case "delta":
                 await self._apply(body)
-                return []
+                return self._go_on(body)
 
     # ── answering ──────────────────────────────────────────────────────────────────────────────────────────────────────
     def _answer_digest(self, body: _Body) -> list[bytes]:
         chosen = self._compared.news(body.sender, self.ledger.digest(body.buckets), _numbers(body))
         if not chosen:
             return []
-        # as many buckets as fit; the next period does the rest
+        # as many buckets as fit into a message, and of one that alone does not fit, another part each time
         agents, some = self.ledger.members(body.buckets, chosen), chosen
-        while len(agents) > _MOST:
+        while len(agents) > self.rules.entries and len(some) > 1:
             some = some[: len(some) // 2]
             agents = self.ledger.members(body.buckets, some)
         self._compared.put_off(body.sender, body.buckets, set(chosen).difference(some))
-        stamps = {agent: list(cast("Stamp", self.ledger.stamp(agent))) for agent in agents}
-        return [self._message("entries", to=body.sender, buckets=body.buckets, chosen=some, entries=stamps)]
+        start = self._part % len(agents) if len(agents) > self.rules.entries else 0
+        self._part += self.rules.entries
+        told_of = [*agents[start:], *agents[:start]][: self.rules.entries]
+        stamps = {agent: list(cast("Stamp", self.ledger.stamp(agent))) for agent in told_of}
+        more = len(some) < len(chosen) or len(stamps) < len(agents)
+        told: dict[str, object] = {"buckets": body.buckets, "chosen": some, "entries": stamps}
+        return [self._message("entries", to=body.sender, **told, **({"more": True} if more else {}))]
 
     def _answer_entries(self, body: _Body) -> list[bytes]:
         theirs = {AgentId(agent): Stamp(*stamp) for agent, stamp in body.entries.items()}
         ours = self.ledger.members(body.buckets, [one for one in set(body.chosen) if 0 <= one < body.buckets])
-        newer = [agent for agent in ours if _later(self.ledger.stamp(agent), theirs.get(agent))]
-        wanted = [agent for agent, stamp in theirs.items() if self._is_news(agent, stamp)]
+        newer = [agent for agent in ours if _later(self.ledger.stamp(agent), theirs.get(agent))][: self.rules.entries]
+        wanted = [agent for agent, stamp in theirs.items() if self._is_news(agent, stamp)][: self.rules.entries]
         answers = self._deltas(newer, to=body.sender)
         if wanted:
-            answers.append(self._message("ask", to=body.sender, asked=wanted[:_MOST]))
+            answers.append(self._message("ask", to=body.sender, asked=wanted))
+        if wanted and body.more:
+            self._awaited[body.sender] = set(wanted)
         return answers
+
+    def _go_on(self, body: _Body) -> list[bytes]:
+        """When all came that was asked of a peer which has more to tell: ask it for that, without waiting for the period."""
+        if (awaited := self._awaited.get(body.sender)) is None:
+            return []
+        awaited.difference_update(body.tombstones, (head.agent_id for card in body.cards if (head := _head(card))))
+        if awaited:
+            return []
+        del self._awaited[body.sender]
+        return [self.digest(to=body.sender)]
 
     def _deltas(self, agents: Iterable[AgentId], *, to: str | None) -> list[bytes]:
         """Give the cards and tombstones of these agents, in messages of bounded size."""
@@ -208,9 +230,7 @@ class Gossip:
 
     def _wanted(self, card: msgspec.Raw) -> AgentId | None:
         """Give, before any signature is checked, whose card it is; None: it would not be newer than what is known."""
-        try:
-            head = _heads.decode(card).vcv
-        except msgspec.MsgspecError:
+        if (head := _head(card)) is None:
             return None
         agent = AgentId(head.agent_id)
         return agent if self._is_news(agent, Stamp(head.version, head.issued_at)) else None
@@ -304,6 +324,13 @@ class _Card(msgspec.Struct):
 
 
 _heads = msgspec.json.Decoder(_Card)
+
+
+def _head(card: msgspec.Raw) -> _Head | None:
+    try:
+        return _heads.decode(card).vcv
+    except msgspec.MsgspecError:
+        return None
 
 
 def _later(one: Stamp | None, other: Stamp | None) -> bool:

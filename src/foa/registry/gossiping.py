@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 
-from foa.errors import BadMessage, BrokerUnreachable, PublishRefused
+from foa.errors import BadInput, BadMessage, BrokerUnreachable, PublishRefused
 from foa.ports import Clock, Transport
 from foa.registry.gossip import Gossip
 from foa.registry.remote import RemoteAgents
@@ -146,5 +146,5 @@ async def _tell(remote: RemoteAgents, transport: Transport, seconds: float, cloc
 async def _publish(transport: Transport, publication: Publication) -> None:
     try:
         await transport.publish(publication)
-    except PublishRefused as error:
+    except (PublishRefused, BadInput) as error:
         log.warning("gossip not published: %s", error, extra={"event": "gossip_not_published"})

@@ -16,7 +16,7 @@ from foa.registry.card import build_vcv, encode_card
 from foa.registry.gossip import Gossip, GossipRules
 from foa.registry.gossiping import AGAIN_SECONDS, WAITING, gossip
 from foa.registry.keys import SigningKey, new_key, public_key
-from foa.registry.ledger import Comparisons
+from foa.registry.ledger import Comparisons, Stamp
 from foa.registry.registry import Registry
 from foa.transport.memory import MemoryHub, MemoryTransport
 from foa.values.ids import AgentId, OrchestratorId
@@ -362,3 +362,35 @@ async def test_a_card_that_is_refused_for_now_is_asked_for_again():
     for _ in range(4):  # a period has 30 s: its key may update again
         await circle.turn()
     assert circle.alike()
+
+
+@pytest.mark.parametrize("agents", [200, 600])
+async def test_a_late_joiner_is_whole_at_once_however_little_a_message_holds(agents: int):
+    circle = Circle("xy")
+    for member in circle.members.values():
+        member.gossip.rules = GossipRules(entries=10)
+    await circle["x"].registry.admit_many([(None, await card(f"agent-{i}")) for i in range(agents)])
+    circle["x"].gossip.push()
+    await circle.say("y", [circle["y"].gossip.digest()])  # it knows nobody: 16 buckets, of 12 or 37 agents each
+    assert circle.alike()
+    assert all(len(message) < 1_000_000 for message in circle.said)
+
+
+async def test_entries_and_wishes_of_the_longest_names_fit_into_a_message():
+    circle = Circle("xy")
+    ledger = circle["x"].gossip.ledger
+    for i in range(9_000):
+        ledger.put(AgentId(f"{i:064}"), Stamp(2**53 - 1, 1_700_000_000.123456))
+    [entries] = await circle["x"].gossip.hear(circle["y"].gossip.digest())
+    answers = await circle["y"].gossip.hear(entries)
+    assert max(map(len, [entries, *answers])) < 1_000_000
+
+
+async def test_a_peer_that_always_has_more_is_not_asked_for_ever():
+    circle = Circle("xy")
+    member = circle["x"].gossip
+    member.rules = GossipRules(entries=1)
+    for i in range(50):  # it says that it knows them, and gives nobody
+        member.ledger.put(AgentId(f"ghost-{i}"), Stamp(1, 1.0))
+    await circle.turn()
+    assert len(circle.said) < 20
