@@ -23,7 +23,7 @@ from foa.transport.memory import MemoryHub, MemoryTransport
 from foa.values.ids import AgentId
 from tests import fl_app
 from tests.fakes import HandClock
-from tests.fl_sites import PROJECT, TOPICS, announced
+from tests.fl_sites import PROJECT, TOPICS, announced, will
 
 AnyGrid = InProcessGrid | MqttGrid
 
@@ -96,7 +96,9 @@ async def over_memory(places: list[Place], folder: Path) -> AsyncIterator[World]
         enter = stack.enter_async_context
         server = await enter(MemoryTransport(hub, client_id="server"))
         grid = await enter(MqttGrid(server, TOPICS, "run-1", Roll(Wanted(project=PROJECT), clock), blobs=blobs))
-        links = {place.name: await enter(MemoryTransport(hub, client_id=place.name)) for place in places}
+        links = {
+            place.name: await enter(MemoryTransport(hub, client_id=place.name, will=will(place.name))) for place in places
+        }
         async with asyncio.TaskGroup() as group:
             tasks = list[asyncio.Task[None]]()
             for place in places:

@@ -1,5 +1,6 @@
 """Secure aggregation in whole runs, on both Grids: the server gets the sum, whoever drops out, and nothing else."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -99,6 +100,29 @@ async def test_a_site_that_drops_out_at_any_stage_does_not_stop_the_round(
     )
     rest = {f"site-{i}": "trained" for i in range(5)}
     assert kinds(hidden) == {**rest, "site-5": "trained" if counts else "lost"}
+    assert weights(hidden) == pytest.approx(weights(plain), abs=1e-6)
+
+
+async def test_a_site_that_is_cut_off_in_the_middle_is_lost_and_the_others_are_added_up(tmp_path: Path) -> None:
+    places, loop = [guarded_site(i) for i in range(5)], asyncio.get_running_loop()
+    answering, cut = places[4].app, list[Callable[[], None]]()
+
+    def app(message: Message, context: Context) -> Message:
+        reply = answering(message, context)
+        if not reply.has_error() and "masked" in reply.content.config_records.get(SECAGG, {}):
+            loop.call_soon_threadsafe(cut[0])
+        return reply
+
+    places[4].app = app
+    async with WORLDS["transport"](places, tmp_path) as there:
+        cut.append(there.transports[places[4].name].cut)
+        async with asyncio.timeout(20):
+            hidden = await train(a_run(rounds=1), there.grid, agent(secure_bounds(BOUNDS), 5), there.profiles)
+        there.transports[places[4].name].restore()
+    plain = await go(
+        a_run(rounds=1, settings=replace(SECURE, secure_aggregation=False)), [guarded_site(i) for i in range(4)], tmp_path
+    )
+    assert kinds(hidden)["site-4"] == "lost"
     assert weights(hidden) == pytest.approx(weights(plain), abs=1e-6)
 
 
