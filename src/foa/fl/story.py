@@ -201,6 +201,9 @@ def _select(value: Mapping[str, Any]) -> str:
 
 
 def _negotiate(value: Mapping[str, Any]) -> str:
+    talks = [one for one in value.values() if isinstance(one, Mapping) and "agreed" in one]
+    if talks:
+        return f"{sum(one['agreed'] is not None for one in talks)} of {len(talks)} sites agreed"
     return f"{len(value)} sites answered with terms" if value else "terms as asked"
 
 
