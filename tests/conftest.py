@@ -18,6 +18,7 @@ NEED_FL = [
     "integration/test_fl_project.py",
     "integration/test_fl_recount.py",
     "integration/test_fl_secure_aggregation.py",
+    "integration/test_fl_site_rules.py",
     "integration/test_fl_sites.py",
     "integration/test_fl_thin_lines.py",
     "integration/test_fl_training.py",
