@@ -1,82 +1,90 @@
-"""Tokens of one decision over 5 and over 50 clients, as the model's own server counts them."""
+"""Tokens of one decision's question over 5 and over 50 clients, counted by the embedded model's own tokenizer."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 
+import httpx
 import numpy as np
 
 from benchmarks._fl_outing import VirtualClock
-from foa.app.models import open_model
 from foa.app.settings import Settings
 from foa.fl.memory import Memory, Outcome
 from foa.fl.plans import Bounds
 from foa.fl.server import INSTRUCTIONS, ServerAgent
-from foa.ports import Model, ModelReply, ModelRequest
+from foa.models.embedded import EmbeddedModel
+from foa.models.llama_server import EmbeddedServer
+from foa.ports import ModelReply, ModelRequest
 from foa.values.ids import AgentId
 
 COUNTS = (5, 50)
 
 
 class Listening:
-    """Takes down what it is sent, what every tool would answer, and passes the question on."""
+    """Takes down what a model would be sent and what every tool would answer, and gives no usable reply."""
 
-    def __init__(self, inner: Model) -> None:
-        self._inner = inner
-        self.asked: ModelRequest | None = None
+    name, drives_tools = "listening", True
+
+    def __init__(self) -> None:
+        self.asked = ""
         self.looked_up = ""
 
-    @property
-    def name(self) -> str:
-        """As the inner model's."""
-        return self._inner.name
-
-    @property
-    def drives_tools(self) -> bool:
-        """As the inner model's."""
-        return self._inner.drives_tools
-
     async def ask(self, request: ModelRequest) -> ModelReply:
-        """The inner model's reply."""
-        self.asked = request
+        """Nothing; the rule decides."""
+        self.asked = f"{request.instructions}\n{request.prompt}"
         answers = [await tool({"of": of}) for tool in request.tools for of in tool.parameters["properties"]["of"]["enum"]]
         self.looked_up = "\n".join(answers)
-        return await self._inner.ask(request)
+        return ModelReply(text="", value=None, repairs=2)
 
     async def aclose(self) -> None:
-        """The inner model belongs to somebody else."""
+        """Nothing to let go of."""
 
 
 async def tokens(settings: Settings) -> dict[str, object]:
-    """Tokens by the usage that the model of the settings reports: of the decision, with every tool's answer, and raw.
+    """Tokens of instructions and prompt; the same with every answer of its tools; and raw.
 
-    `raw` describes every client in one line, as a prompt without aggregates would.
+    `raw` describes every client in one line, as a prompt without aggregates would. What a decision takes in all, reply
+    included, is in the rows of the selection, by the usage that the model reported.
     """
-    decision, tools, raw = dict[int, int](), dict[int, int](), dict[int, int]()
-    async with open_model(settings) as model:
-        for count in COUNTS:
-            memory, everybody = _fleet(count)
-            listening = Listening(model)
-            # k is bounded alike, so that only the number of clients differs
-            agent = ServerAgent(listening, VirtualClock(), bounds=Bounds(k_max=5), k=4, rounds=20)
-            entry = (await agent.choose(memory, everybody)).entry
-            asked = listening.asked
-            assert asked is not None
-            decision[count] = entry.spend.tokens // max(1, entry.spend.calls)
-            tools[count] = await _prompt_tokens(model, asked, f"{asked.prompt}\n{listening.looked_up}")
-            described = "\n".join(json.dumps({"id": client, **_facts(memory, client)}) for client in everybody)
-            raw[count] = await _prompt_tokens(model, asked, described)
+    found: dict[str, dict[int, int]] = {"question": {}, "with_tools": {}, "raw": {}}
+    async with EmbeddedModel(settings.cache_dir) as model:
+        server = await model.start()
+        async with httpx.AsyncClient(trust_env=False, timeout=60.0) as client:
+            for clients in COUNTS:
+                for what, text in (await _texts(clients)).items():
+                    found[what][clients] = await _count(client, server, text)
         name = model.name
     few, many = COUNTS
+    ratios = {what: round(counted[many] / counted[few], 3) for what, counted in found.items()}
     return {
-        "ratio_5_to_50": round(decision[many] / decision[few], 3),
-        "ratio_5_to_50_with_tools": round(tools[many] / tools[few], 3),
-        "ratio_5_to_50_raw": round(raw[many] / raw[few], 2),
-        "tokens": decision,
-        "tokens_with_tools": tools,
-        "tokens_raw": raw,
-        "counted_by": f"usage that {name} reported",
+        "ratio_5_to_50": ratios["question"],
+        "ratio_5_to_50_with_tools": ratios["with_tools"],
+        "ratio_5_to_50_raw": ratios["raw"],
+        "tokens": found,
+        "counted_by": f"the tokenizer of {name}",
     }
+
+
+async def _texts(clients: int) -> Mapping[str, str]:
+    memory, everybody = _fleet(clients)
+    listening = Listening()
+    # k is bounded alike, so that only the number of clients differs
+    await ServerAgent(listening, VirtualClock(), bounds=Bounds(k_max=5), k=4, rounds=20).choose(memory, everybody)
+    described = "\n".join(json.dumps({"id": client, **_facts(memory, client)}) for client in everybody)
+    return {
+        "question": listening.asked,
+        "with_tools": f"{listening.asked}\n{listening.looked_up}",
+        "raw": f"{INSTRUCTIONS}\n{described}",
+    }
+
+
+async def _count(client: httpx.AsyncClient, server: EmbeddedServer, text: str) -> int:
+    reply = await client.post(
+        f"{server.base_url.removesuffix('/v1')}/tokenize",
+        json={"content": text},
+        headers={"Authorization": f"Bearer {server.api_key}"},
+    )
+    reply.raise_for_status()
+    return len(reply.json()["tokens"])
 
 
 def _fleet(count: int) -> tuple[Memory, list[AgentId]]:
@@ -89,12 +97,6 @@ def _fleet(count: int) -> tuple[Memory, list[AgentId]]:
         ]
         memory = memory.after(outcomes, present=everybody, k=4)
     return memory, everybody
-
-
-async def _prompt_tokens(model: Model, like: ModelRequest, prompt: str) -> int:
-    """Of instructions and prompt; the reply is cut to a few words and not counted."""
-    asked = replace(like, instructions=INSTRUCTIONS, prompt=prompt, schema=None, tools=(), max_tokens=4)
-    return (await model.ask(asked)).spend.tokens_in
 
 
 def _facts(memory: Memory, client: AgentId) -> Mapping[str, object]:
