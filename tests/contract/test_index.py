@@ -276,7 +276,7 @@ async def test_a_graph_of_codes_finds_what_exact_search_finds(quantised: bool):
         frozenset(label for label, step in steps.items() if i % step == 0) | ({"far"} if i in far else set[str]())
         for i in range(6_000)
     ]
-    options = EdgeOptions(index_from=6_000, exact_below=0, scan_below=1_000, quantised=quantised, build_threads=2)
+    options = EdgeOptions(index_from=6_000, scan_below=1_000, quantised=quantised, build_threads=2)
     index = EdgeIndex(128, options=options)
     await index.upsert([point(i, vector=v, policies=cleared[i]) for i, v in enumerate(vectors)])
     await index.settled()

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 _BATCH = 512
 _FORMAT = 2  # of the folder; one of another format is emptied
-_WEAK = 0.2  # share of agents from which a filter is applied after the search
+_WEAK = 0.08  # share of points from which a filter that many pass is applied after the search
 
 
 class _Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,26 +125,28 @@ class Partition:
 
     def _layer_nearest(self, layer: _Layer, query: IndexQuery) -> dict[AgentId, float]:
         """The best k agents of one layer; asked again, wider, while masked points or sister vectors crowd them out."""
-        if (share := self._weak(layer, query)) and (found := self._nearest_of_all(layer, query, share)):
-            return found
+        matches = layer.shard.matches(query)
+        many = bool(_labels_of(query) or query.bloom) and matches > self._options.scan_below
+        if many and (agents := self._nearest_of_all(layer, query, matches / len(layer.shard))):
+            return agents
         limit = query.k
         while True:
-            found = layer.shard.nearest(query, limit=limit)
+            found = layer.shard.nearest(query, limit=limit, exact=many)
             agents = _best_of(self._alive(layer, found))
             if len(agents) >= query.k or len(found) < limit:
                 return dict(list(agents.items())[: query.k])
             limit *= 4
 
-    def _weak(self, layer: _Layer, query: IndexQuery) -> float:
-        """The share that passes a filter which keeps too many to compare them all; else 0."""
-        asked = _labels_of(query)
-        if not asked or query.bloom:
-            return 0.0
-        share = min(self._table.labelled(label) for label in asked) / len(self)
-        return share if share >= _WEAK and share * len(layer.shard) > self._options.scan_below else 0.0
-
     def _nearest_of_all(self, layer: _Layer, query: IndexQuery, share: float) -> dict[AgentId, float]:
-        """Filter after a search that is wide enough; nobody where it was not, because labels and nearness go together."""
+        """Search wide enough and filter after it; nobody where that is not enough, as labels and nearness may go together.
+
+        Args:
+            layer: to search.
+            query: its filter.
+            share: of the points that pass the filter, 0 to 1.
+        """
+        if query.bloom or share < _WEAK:
+            return {}
         asked = set(_labels_of(query))
         free = IndexQuery(vector=query.vector, k=query.k)
         found = self._alive(layer, layer.shard.nearest(free, limit=math.ceil(2 * query.k / share)))

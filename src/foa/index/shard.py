@@ -18,7 +18,6 @@ from foa.ports import IndexPoint, IndexQuery
 from foa.values.ids import AgentId
 from foa.values.vcv import Vector
 
-_SCAN_KILOBYTES = 2**31  #: of matches up to which the engine compares them all instead of following its graph: any
 _LEAST_SCORED = 64  #: of the best by their codes
 
 
@@ -29,8 +28,7 @@ class EdgeOptions:
     m: int = 32  #: links a node; on real texts 16 lost 3 % of recall
     ef_construct: int = 256  #: candidates while building
     ef: int = 384  #: candidates while searching
-    exact_below: int = 20_000  #: points up to which a search without a filter compares them all (about 25 ns each)
-    scan_below: int = 100_000  #: matches of a filter up to which all are compared, though many agents pass it
+    scan_below: int = 20_000  #: points, or matches of a filter, up to which all are compared by their codes
     index_from: int = 10_000  #: unindexed points from which a build starts
     build_threads: int = 1
     search_threads: int = 2
@@ -73,17 +71,20 @@ class Shard:
         if ids:
             self._engine.update(edge.UpdateOperation.delete_points(list(ids)))
 
-    def nearest(self, query: IndexQuery, *, limit: int) -> list[tuple[int, float]]:
+    def nearest(self, query: IndexQuery, *, limit: int, exact: bool = False) -> list[tuple[int, float]]:
         """Give the ids and cosines of the nearest points that pass the filter, best first; at most `limit`.
 
-        By a graph of codes, the best of which are scored by their vectors; under a filter, where a graph loses its way, by
-        the codes of all that pass.
+        By their codes, the best of which are scored by their vectors: following the graph, or, where no more than
+        `scan_below` pass, all of them. A filter that more pass makes the graph lose its way: ask for `exact`, by vectors.
         """
-        only = _filter(query)
-        exact = only is None and len(self) <= self.options.exact_below
         codes = edge.QuantizationSearchParams(rescore=True, oversampling=max(2.0, _LEAST_SCORED / limit))
         params = edge.SearchParams(hnsw_ef=max(self.options.ef, 2 * limit), exact=exact, quantization=codes)
-        return self._query(edge.Query.Nearest(query.vector.tolist(), using="c"), only, limit, params)
+        return self._query(edge.Query.Nearest(query.vector.tolist(), using="c"), _filter(query), limit, params)
+
+    def matches(self, query: IndexQuery) -> int:
+        """Tell about how many points pass the filter, in some 15 µs."""
+        only = _filter(query)
+        return len(self) if only is None else self._engine.count(edge.CountRequest(filter=only, exact=False))
 
     def by_words(self, query: IndexQuery, *, limit: int) -> list[tuple[int, float]]:
         """Give the ids and BM25 scores of the points whose texts have the query's words, best first."""
@@ -212,7 +213,7 @@ def _config(dimension: int, options: EdgeOptions) -> edge.EdgeConfig:
         hnsw_config=edge.HnswIndexConfig(
             m=options.m,
             ef_construct=options.ef_construct,
-            full_scan_threshold=_SCAN_KILOBYTES,
+            full_scan_threshold=options.scan_below * dimension * 4 // 1024,  # the engine counts in kilobytes
             max_indexing_threads=options.build_threads,
         ),
         optimizers=edge.EdgeOptimizersConfig(default_segment_number=1, indexing_threshold=1_000),
