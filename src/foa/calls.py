@@ -101,9 +101,9 @@ class Calls:
             waited.set()
 
     async def returned(self, agent: AgentId, *, seconds: float) -> bool:
-        """Wait until an agent that left is heard of again; False: it did not leave, or is not back in so many seconds."""
+        """Wait until an agent that left is heard of again; False: not in so many seconds."""
         if agent not in self._gone:
-            return False
+            return True
         waited = self._back.setdefault(agent, asyncio.Event())
         try:
             async with asyncio.timeout(seconds):
@@ -144,7 +144,7 @@ class Calls:
             BudgetExceeded: the job cannot pay for it; nothing was sent.
         """
         if agent in self._gone:
-            raise AgentLost(agent, "left before it was asked", asked=False)
+            raise AgentLost(agent, "left before it was asked", asked=False, left=True)
         reservation = job.account.reserve(NOTHING if paid else request.budget)
         billed: Spend | None = None
         try:
@@ -191,7 +191,7 @@ class Calls:
                 )
         except TimeoutError as error:
             if job.clock.monotonic() - began < seconds:
-                raise AgentLost(agent, "left while it was working") from error
+                raise AgentLost(agent, "left while it was working", left=True) from error
             raise AgentLost(agent, f"no reply in {math.ceil(seconds)} s") from error
         except PublishRefused as error:
             raise AgentLost(agent, f"could not be asked: {error}", asked=False) from error

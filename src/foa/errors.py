@@ -115,9 +115,10 @@ class ModelUnreachable(Unreachable):
 class AgentLost(Unreachable):
     """An agent left, or was silent until its deadline. Another may do its work."""
 
-    def __init__(self, agent: AgentId, reason: str, *, asked: bool = True) -> None:
+    def __init__(self, agent: AgentId, reason: str, *, asked: bool = True, left: bool = False) -> None:
         self.agent = agent
         self.reason = reason
+        self.left = left  #: it went away: its last will arrived; it may come back
         self.asked = asked  #: whether the request reached it: who was never asked failed nobody
         super().__init__(f"agent {agent}: {reason}")
 

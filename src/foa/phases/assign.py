@@ -62,7 +62,7 @@ async def staff(job: Job, router: Router, subtasks: Sequence[Subtask]) -> Done[S
             else:
                 trainings[subtask.id] = trainers.candidates
             continue
-        if trainers is not None and _alpha(trainers) > _alpha(routing):
+        if trainers is not None and _meaning(trainers) > _meaning(routing):
             trainings[subtask.id] = trainers.candidates
             continue
         found.append((subtask, routing.candidates))
@@ -90,10 +90,10 @@ async def trainers_for(job: Job, router: Router, asked: Subtask | Task) -> Routi
     return None if routing.fallback else routing
 
 
-def _alpha(routing: Routing) -> float:
-    """α of the best candidate: without reputation, of which a part is chance."""
+def _meaning(routing: Routing) -> float:
+    """How well the best candidate fits what is asked: what it is does not depend on who is busy, dear or trusted."""
     factors = [candidate.factors for candidate in routing.candidates]
-    return max((one.similarity * one.resources * one.spec for one in factors), default=0.0)
+    return max((one.similarity * one.spec for one in factors), default=0.0)
 
 
 async def _route(job: Job, router: Router, asked: Subtask | Task, *, request_kind: str = "draft") -> Routing:

@@ -26,7 +26,9 @@ from foa.values.result import Report
 log = logging.getLogger(__name__)
 
 MAX_ROUNDS = 1_000  #: of one training that are unrolled; its own report has them all
+MAX_NODES = 16 * MAX_ROUNDS  #: of one training that are kept
 MAX_VALUE_BYTES = 64_000  #: of what one node gave, as it is saved
+MAX_KEPT_BYTES = 64_000_000  #: of what all nodes of one training gave, since this process began
 MAX_RETURNS = 5  #: how often a server agent may be lost and go on
 
 
@@ -92,7 +94,7 @@ async def gather_training(
         asking = calls.ask(job, agent, request, expects=Trained, key=key, seconds=job.seconds_left, parts=rounds)
         try:
             async with asking as answered:
-                kept = _kept(agent, answered.body, rounds.before + answered.spend)
+                kept = _kept(agent, answered.body, rounds.whole(answered.spend))
                 await job.steps.keep(step, Done(value=kept, spends={agent: answered.spend.beyond(rounds.now)}))
         except BudgetExceeded as short:
             if not rounds.over:
@@ -107,8 +109,10 @@ async def gather_training(
         for _ in range(MAX_RETURNS):
             try:
                 return await ask()
-            except AgentLost:
-                if not await calls.returned(agent, seconds=min(job.parameters.return_seconds, job.seconds_left)):
+            except AgentLost as loss:
+                if not loss.left or not await calls.returned(
+                    agent, seconds=min(job.parameters.return_seconds, job.seconds_left)
+                ):
                     raise
                 job.fell_back(f"{agent} left while it trained for {subtask.id}, and goes on")
                 rounds.again()
@@ -148,18 +152,30 @@ class _Rounds:
         self._attempt = attempt
         self._budget = budget
         self._prefix = f"train/{subtask.id}/{attempt}/{agent}/"
-        self._cut = False  #: whether it was said that more rounds come than are unrolled
-        self.before = job.steps.spent_under(self._prefix)  #: what requests before this one were charged
-        self.now = Spend()  #: what this one is charged so far
+        self._cut = False  #: whether it was said that more comes than is kept
+        self._heard: set[tuple[int, str, str]] = set()  #: (round, node, state), since this process began
+        self._bytes = 0
+        self._settled = Spend()  #: of what was charged, what earlier requests have settled
+        self.before = job.steps.spent_under(self._prefix)  #: what its nodes were charged before this process began
+        self.charged = Spend()  #: and since then
         self.over = False  #: it would cost more than it may
 
+    @property
+    def now(self) -> Spend:
+        """What its nodes were charged since the last request."""
+        return self.charged.beyond(self._settled)
+
     def again(self) -> None:
-        """The same is asked once more: what was charged is behind it."""
-        self.before, self.now = self.before + self.now, Spend()
+        """The same is asked once more: what was charged is settled."""
+        self._settled = self.charged
 
     def due(self, billed: Spend | None) -> Spend:
         """See `Parts`: the nodes, and what of the whole bill they do not cover."""
-        return self.now if billed is None else self.now + billed.beyond(self.before + self.now)
+        return self.now if billed is None else self.now + billed.beyond(self.before + self.charged)
+
+    def whole(self, spend: Spend) -> Spend:
+        """What the training cost over all requests, where the last one was charged so much."""
+        return self.before + self._settled + spend
 
     async def take(self, payload: bytes) -> None:
         """See `Parts`.
@@ -175,9 +191,14 @@ class _Rounds:
             return
         if (told.agent, told.job, told.subtask) != (self._agent, self._job.id, self._subtask):
             log.warning("progress of another training came in the name of %s", told.agent, extra={"job": self._job.id})
-        elif told.round > MAX_ROUNDS:
+        elif told.round > MAX_ROUNDS or len(self._heard) >= 2 * MAX_NODES:
             self._say_cut()
-        elif self._job.steps.find(step := f"{self._prefix}round-{told.round}/{told.node}", TrainedNode) is None:
+        elif (heard := (told.round, told.node, told.state)) not in self._heard:
+            self._heard.add(heard)
+            await self._take(told)
+
+    async def _take(self, told: TrainProgress) -> None:
+        if self._job.steps.find(step := f"{self._prefix}round-{told.round}/{told.node}", TrainedNode) is None:
             if told.state == "ended":
                 await self._job.steps.keep(step, Done(value=self._node(told), spends=self._charge(told.spend)))
             self._tell(told.round, told.node, told.state, told.said, told.spend)
@@ -200,17 +221,18 @@ class _Rounds:
             job.events.tell(events.Spent(at=at, total=job.spent))
 
     def _charge(self, spend: Spend) -> dict[str, Spend]:
-        after, most = self.now + spend, self._budget
+        after, most = self.charged + spend, self._budget
         if after.usd > most.usd or after.tokens > most.tokens or after.calls > most.calls:
             self.over = True
             raise BudgetExceeded(
                 f"it costs more than the US$ {most.usd:.6f}, {most.tokens} tokens and {most.calls} calls that it was given"
             )
-        self.now = after
+        self.charged = after
         return {self._agent: spend}
 
     def _node(self, told: TrainProgress) -> TrainedNode:
-        small = len(told.value) <= MAX_VALUE_BYTES
+        self._bytes += len(told.value)
+        small = len(told.value) <= MAX_VALUE_BYTES and self._bytes <= MAX_KEPT_BYTES
         return TrainedNode(
             subtask=self._subtask,
             attempt=self._attempt,
@@ -219,7 +241,7 @@ class _Rounds:
             node=told.node,
             said=told.said,
             value=told.value if small else msgspec.Raw(b"null"),
-            credits=told.credits,
+            credits=told.credits if told.node == "credit" else {},
             spend=told.spend,
         )
 
