@@ -1,6 +1,7 @@
 """Secure aggregation in whole runs, on both Grids: the server gets the sum, whoever drops out, and nothing else."""
 
 import asyncio
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 from flwr.app import ConfigRecord, Context, Message
 from flwr.serverapp.strategy import FedAvg, FedMedian
 
+from foa.app.clock import SystemClock
+from foa.app.federated import Asked, run_project
+from foa.app.settings import read_settings
 from foa.errors import BadInput
 from foa.fl.flower import ClientAppCallable, failure
 from foa.fl.guardian import Limits, Terms
@@ -26,6 +30,7 @@ from tests import fl_app
 from tests.fakes import HandClock
 from tests.fl_world import WORLDS, Place, guarded_site
 
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 TERMS = Terms(epochs=5, steps=50, width=1.0, batch=4, noise_multiplier=0.0, clip=1.0)
 SECURE = AgenticSettings(run="run-1", terms=TERMS, secure_aggregation=True)
 BOUNDS = Bounds(k_min=1, k_max=6, deadline_max_seconds=30)
@@ -284,6 +289,35 @@ async def test_what_needs_single_updates_is_refused_at_the_start(
     async with WORLDS["in-process"]([guarded_site(0)], tmp_path) as there:
         with pytest.raises(BadInput, match=f"secure_aggregation hides single updates.*{why}"):
             await train(a_run(**changed), there.grid, agent(bounds), there.profiles)
+
+
+def project(tmp_path: Path, first: str) -> Path:
+    """The digits example with a line more in its FL.toml."""
+    folder = tmp_path / "project"
+    shutil.copytree(EXAMPLES / "digits", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "FL.toml").write_text(f"{first}\n{(folder / 'FL.toml').read_text()}")
+    return folder
+
+
+async def run_of(folder: Path, tmp_path: Path) -> Trained:
+    asked = Asked(folder=folder, run="hidden", clients=6, rounds=2)
+    return await run_project(asked, replace(read_settings(), state_dir=tmp_path / "state"), SystemClock(), None)
+
+
+async def test_one_line_in_a_project_hides_its_updates(tmp_path: Path) -> None:
+    trained = await run_of(project(tmp_path, "secure_aggregation = true"), tmp_path)
+    rows = trained.state.rows
+    assert [row.taken for row in rows] == [True, True]
+    assert all(client.samples == 0 and client.kind == "trained" for row in rows for client in row.clients)
+    assert {(row.plan.aggregation, row.plan.share) for row in rows} == {("fedavg", 1.0)}
+
+
+async def test_a_project_that_wants_credit_too_does_not_start(tmp_path: Path) -> None:
+    folder = project(tmp_path, "secure_aggregation = true")
+    text = (folder / "FL.toml").read_text()
+    (folder / "FL.toml").write_text(text.replace("credit = false", "credit = true"))
+    with pytest.raises(BadInput, match="credit by Shapley values"):
+        await run_of(folder, tmp_path)
 
 
 def test_an_owner_who_allows_no_mean_is_told() -> None:
