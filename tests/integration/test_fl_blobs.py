@@ -28,6 +28,7 @@ from foa.transport.mqtt import MqttTransport
 from foa.values.ids import AgentId
 from tests.fakes import HandClock
 from tests.fl_sites import PROJECT, TOPICS
+from tests.tls import make_certificate
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE, OTHER = AgentId("clinic"), AgentId("ward")
@@ -164,6 +165,19 @@ async def test_a_site_believes_no_server_about_size_content_or_address(tmp_path:
                 HttpBlobs(replace(there.place(SITE), url=url), tmp_path)
     with pytest.raises(Unreachable, match="FOA_FL_URL"):
         await asyncio.to_thread(site.get, claim)
+
+
+async def test_over_https_a_site_believes_a_certificate_it_was_given_and_no_other(tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path)
+    listen = replace(LISTEN, host="localhost", certificate=certificate, key=key)
+    async with server(tmp_path, listen=listen) as there:
+        claim, place = there.put(MODEL), there.place(SITE)
+        assert place.url.startswith("https://localhost:")
+        trusting = HttpBlobs(place, tmp_path, ca=certificate)
+        assert await asyncio.to_thread(trusting.get, claim) == MODEL
+        assert there.get(await asyncio.to_thread(trusting.put, b"update")) == b"update"
+        with pytest.raises(Unreachable, match="certificate verify failed"):
+            await asyncio.to_thread(at(place, tmp_path).get, claim)
 
 
 async def test_settings_that_cannot_serve_are_refused_with_the_reason(tmp_path: Path) -> None:
