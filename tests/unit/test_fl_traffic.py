@@ -13,11 +13,11 @@ REPLY = {"selector": "oort", "k": 2, "deadline_seconds": 9.0, "aggregation": "fe
 @pytest.mark.parametrize(
     ("bytes_a_second", "share"),
     [
-        # 1,000 values: whole 4,000 bytes, a quarter 1,250, a tenth 500; a quarter of 40 s is 10 s
+        # 1,000 values: whole 4,000 bytes, a quarter 500, a tenth 200; a quarter of 40 s is 10 s
         (400.0, 1.0),
         (399.0, 0.25),
-        (125.0, 0.25),
-        (124.0, 0.1),
+        (50.0, 0.25),
+        (49.0, 0.1),
         (1.0, 0.1),
         (None, 1.0),
         (0.0, 1.0),
@@ -32,9 +32,9 @@ def test_no_line_is_asked_for_more_than_the_plan_says() -> None:
     assert device_share(0.25, SHARES, values=1_000, bytes_a_second=1e9, deadline_seconds=40.0) == 0.25
 
 
-def test_a_kept_change_costs_five_bytes_and_a_whole_update_four_a_number() -> None:
+def test_a_kept_change_costs_two_bytes_and_a_whole_update_four_a_number() -> None:
     assert upload_bytes(1_000, 1.0) == 4_000
-    assert upload_bytes(1_000, 0.1) == 500
+    assert upload_bytes(1_000, 0.1) == 200
 
 
 @pytest.mark.parametrize("share", [0.5, 0, 2, "0.1", None, True, float("nan")])
