@@ -97,7 +97,7 @@ async def test_a_site_with_a_ledger_pays_once_for_bids_and_then_for_each_round(t
     book = ledger(tmp_path / "ledger.db")
     mods = {SITES[0]: site_with(Limits(noise_min=1.5), book)}
     trained = await go(a_run(rounds=2, settings=BARGAIN), mods=mods, led_by=agent(k=6))
-    assert [entry.key for entry in book.entries()] == ["bids/records", "run-1/round-1", "run-1/round-2"]
+    assert [entry.key for entry in book.entries()] == ["told-count", "run-1/round-1", "run-1/round-2"]
     for row in trained.state.rows:
         agreed, told = of(row, SITES[0]).agreed, of(row, SITES[0]).told
         assert agreed is not None

@@ -5,11 +5,10 @@ from dataclasses import replace
 import pytest
 
 from foa.fl.audit import Evidence, Finding, findings, penalty_usd, settled
-from foa.fl.credit import round_grades
 from foa.fl.market import Offer
-from foa.fl.rounds import ClientRow
+from foa.fl.rounds import NodeEvent
+from foa.fl.story import brought
 from foa.fl.terms import Told
-from foa.values.ids import AgentId
 
 TOLD = Told(
     countered=False,
@@ -91,11 +90,10 @@ def test_what_a_pay_does_not_cover_is_kept_back_from_the_next() -> None:
     assert settled(2.0, 0.0, 1.0) == (1.0, 0.0)
 
 
-def test_findings_lower_the_grade_that_reputation_hears() -> None:
-    rows = [
-        ClientRow(client="a", kind="trained", credit=0.4),
-        ClientRow(client="b", kind="trained", credit=0.4, findings=("less than agreed",)),
-        ClientRow(client="c", kind="trained", credit=0.4, findings=("a lie",), lied=True),
-        ClientRow(client="d", kind="lost"),
-    ]
-    assert round_grades(rows) == pytest.approx({AgentId("a"): 0.5, AgentId("b"): 0.25, AgentId("c"): 0.0})
+def test_a_lie_is_the_most_harm_of_its_round_to_reputation_whether_credit_was_measured_or_not() -> None:
+    def told(**sites: dict[str, object]) -> NodeEvent:
+        return NodeEvent(round=1, node="credit", state="ended", value=sites)
+
+    honest, liar = {"credit": 0.4, "lied": False}, {"credit": -0.1, "lied": True}
+    assert brought(told(a=honest, b=liar)) == {"a": 0.4, "b": -0.4}
+    assert brought(told(a={"credit": None, "lied": False}, b={"credit": None, "lied": True})) == {"b": -1.0}

@@ -103,6 +103,13 @@ def test_the_count_is_the_same_after_a_restart_and_seldom_too_high() -> None:
     assert sum(count > 100 for count in found) < 40
 
 
+def test_the_count_outlives_the_replies_of_runs() -> None:
+    ledger = book()
+    drawn = told_count(ledger, 100, np.random.default_rng(0), at=0.0)
+    ledger.forget_replies(but="another-run")
+    assert told_count(ledger, 100, np.random.default_rng(9), at=0.0) == drawn
+
+
 def test_a_site_that_cannot_pay_for_a_bid_makes_none() -> None:
     ledger = book(epsilon=0.5)
     ledger.debit("all", NoisyTraining(noise_multiplier=4.0, sample_rate=0.01, steps=1), at=0.0)

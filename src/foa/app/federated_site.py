@@ -89,7 +89,9 @@ class SiteHome:
         """How its privacy budget stands, for its owner; empty: it keeps no ledger."""
         if self.ledger is None:
             return ""
-        whole, rounds = self.ledger.budget.epsilon, self.ledger.entries()
+        whole = self.ledger.budget.epsilon
+        # what was paid for bids is of no round
+        rounds = [entry for entry in self.ledger.entries() if "/" in entry.key]
         runs = len({entry.key.rpartition("/")[0] for entry in rounds})
         left = max(0.0, whole - self.ledger.epsilon_spent)
         said = f"ε {left:.2f} of {whole:g} left"

@@ -15,7 +15,7 @@ from foa.fl.ledger import PrivacyLedger
 from foa.fl.privacy import PureRelease
 
 EPSILON = 0.25  #: of the count, once in a ledger's life
-KEY = "bids/records"  #: its entry in the ledger
+KEY = "told-count"  #: its entry in the ledger; rounds have a slash in theirs, so it is never taken for one
 #: taken off, in units of 1/ε: a count that is too high promises less noise than the site will need
 CAUTION = 1.5
 

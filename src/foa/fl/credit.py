@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from foa.fl.rounds import ClientRow
 from foa.values.ids import AgentId
 
 #: How good the model is with the updates of these clients only (none: the base); higher is better, e.g. accuracy.
@@ -88,21 +87,3 @@ def grades(shares: Mapping[AgentId, float]) -> dict[AgentId, float]:
     scale = max(max(abs(share) for share in shares.values()), 1e-12)
     mean = sum(shares.values()) / len(shares)
     return {client: min(1.0, max(0.0, 0.5 + (share - mean) / (4 * scale))) for client, share in shares.items()}
-
-
-LIED, BROKE = 0.0, 0.25  #: the most that a liar, and one that did not keep its agreement, is graded
-
-
-def round_grades(clients: Sequence[ClientRow]) -> dict[AgentId, float]:
-    """Grades of those who trained in a round, for reputation: by credit where there is some, lower after findings.
-
-    A share that was cut because of a lie drags nobody else: grades are of the honest, and a liar's is nought.
-    """
-    trained = [client for client in clients if client.kind == "trained"]
-    found = {AgentId(client.client): 0.5 for client in trained}
-    found |= grades({AgentId(client.client): client.credit for client in trained if client.credit is not None})
-    for client in trained:
-        name = AgentId(client.client)
-        if client.findings:
-            found[name] = min(found[name], LIED if client.lied else BROKE)
-    return found

@@ -182,6 +182,8 @@ class PrivacyLedger:
     def forget_replies(self, *, but: str) -> None:
         """Let go of the replies of every other run. Their rounds stay answered: none is trained again under its debit.
 
+        What is kept under a key without a slash is of no run (`foa.fl.counts`) and stays.
+
         Args:
             but: name of the run whose replies are kept.
 
@@ -189,7 +191,10 @@ class PrivacyLedger:
             StoreFailed: the file could not be written.
         """
         with self._lock, self._failing(but):
-            self._db.execute("UPDATE replies SET reply = x'' WHERE substr(key, 1, ?) != ?", (len(but) + 1, f"{but}/"))
+            self._db.execute(
+                "UPDATE replies SET reply = x'' WHERE instr(key, '/') > 0 AND substr(key, 1, ?) != ?",
+                (len(but) + 1, f"{but}/"),
+            )
 
     def paid(self, key: str) -> float | None:
         """Rényi divergence that was debited for this round; None: nothing yet."""

@@ -5,7 +5,6 @@ from typing import Any
 
 import msgspec
 
-from foa.fl.credit import round_grades
 from foa.fl.rounds import ClientRow, RoundRow
 from foa.values.ids import AgentId
 
@@ -48,17 +47,17 @@ def _negotiated(row: RoundRow) -> dict[str, Any]:
 
 
 def _credited(row: RoundRow) -> dict[str, Any]:
-    trained, graded = [client for client in row.clients if client.kind == "trained"], round_grades(row.clients)
-    return {client.client: _settled(client, graded[AgentId(client.client)]) for client in trained[:MOST]}
+    trained = [client for client in row.clients if client.kind == "trained"]
+    return {client.client: _settled(client) for client in trained[:MOST]}
 
 
-def _settled(client: ClientRow, grade: float) -> dict[str, Any]:
+def _settled(client: ClientRow) -> dict[str, Any]:
     return {
         "credit": client.credit,
-        "grade": grade,
         "usd": client.usd,
         "penalty_usd": client.penalty_usd,
         "findings": list(client.findings),
+        "lied": client.lied,
     }
 
 

@@ -38,11 +38,13 @@ def said(event: NodeEvent) -> str:
 
 
 def brought(event: NodeEvent) -> dict[str, float]:
-    """What each site brought, where it was measured."""
+    """What each site brought, where it was measured; a lie that the audit found counts as the most harm of the round."""
     if event.node != "credit" or not isinstance(event.value, Mapping):
         return {}
     settled: Mapping[str, Any] = event.value
-    return {site: float(one["credit"]) for site, one in settled.items() if one.get("credit") is not None}
+    found = {site: float(one["credit"]) for site, one in settled.items() if one.get("credit") is not None}
+    worst = max(map(abs, found.values()), default=0.0) or 1.0
+    return found | {site: -worst for site, one in settled.items() if one.get("lied")}
 
 
 def cost(event: NodeEvent) -> Spend:

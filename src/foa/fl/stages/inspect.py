@@ -40,10 +40,9 @@ def _judged(row: ClientRow, seen: Evidence, others: Sequence[Evidence], owed: fl
     found = findings(seen, others)
     penalty = penalty_usd(row.usd, found)
     paid, owes = settled(row.usd, penalty, owed)
-    lied = any(finding.lie for finding in found)
-    # what a liar seems to have contributed does not speak for it
-    credit = min(row.credit, 0.0) if lied and row.credit is not None else row.credit
-    texts = tuple(finding.text for finding in found)
+    # what it seems to have contributed does not speak for who did other than it said
+    credit = min(row.credit, 0.0) if found and row.credit is not None else row.credit
+    texts, lied = tuple(finding.text for finding in found), any(finding.lie for finding in found)
     return replace(row, usd=paid, credit=credit, findings=texts, lied=lied, penalty_usd=penalty), owes
 
 
