@@ -152,7 +152,7 @@ async def test_a_long_answer_is_cut_to_what_a_message_carries_and_kept_whole_in_
     plan = Proposal(subtasks=tuple(ProposedSubtask(text=f"Explain {part} of the fabric") for part in parts))
     # 6 subtasks of 19,000 control characters, each of 6 bytes in JSON, in the reports and in the answer: 1.4 MB
     agents = [scripted(name, Script(words="\x01" * 19_000, plan=plan)) for name in "abc"]
-    async with federation(tmp_path, agents, FOE_TEAM_SIZE=1) as started:
+    async with federation(tmp_path, agents, FOE_TEAM_SIZE=1, FOA_FIT_THRESHOLD=0) as started:
         job = await started.submit(SUBMISSION)
         result = await job.result()
     (row,) = await started.stores.journal.jobs(job=job.id)
