@@ -93,6 +93,17 @@ async def test_an_auction_takes_sealed_prices_from_the_exchange_not_from_the_car
     assert 0 < sum(client.usd for client in row.clients) <= 6.0
 
 
+async def test_a_round_that_nobody_sells_for_the_money_ends_with_nobody() -> None:
+    mods = {site: site_with(Limits(), usd_a_round=9.0) for site in SITES[1:]}
+    blocks = {SITES[0]: FlBlock(agent=SITES[0], samples=20, usd_a_round=9.0)}
+    trained = await go(
+        a_run(rounds=1, settings=replace(BARGAIN, usd_a_round=6.0)), mods=mods, blocks=blocks, led_by=agent(k=6)
+    )
+    row = trained.state.rows[0]
+    assert [client.kind for client in row.clients] == ["refused"] * 6
+    assert not row.taken
+
+
 async def test_a_site_with_a_ledger_pays_once_for_bids_and_then_for_each_round(tmp_path: Path) -> None:
     book = ledger(tmp_path / "ledger.db")
     mods = {SITES[0]: site_with(Limits(noise_min=1.5), book)}

@@ -106,6 +106,10 @@ def _bought(cohort: Cohort, state: State, settings: AgenticSettings) -> Cohort:
     for client, why in award.refused.items():
         if client in cohort.talks:
             cohort.talks[client].agreed, cohort.talks[client].reason = None, why
+    if not award.payments:
+        # the round goes on with nobody: a strategy that sees no node at all would wait for one for ever
+        unsold = {client: why for client, why in award.refused.items() if client not in cohort.talks}
+        return replace(cohort, gated={**cohort.gated, **unsold})
     # who was outbid was not asked to train: that is no refusal of its own
     clients = tuple(client for client in cohort.choice.clients if client not in award.refused)
     return replace(cohort, choice=replace(cohort.choice, clients=clients), payments=dict(award.payments))
