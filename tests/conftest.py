@@ -21,6 +21,7 @@ NEED_FL = [
     "integration/test_fl_site_rules.py",
     "integration/test_fl_sites.py",
     "integration/test_fl_thin_lines.py",
+    "integration/test_fl_serve.py",
     "integration/test_fl_training.py",
     "integration/test_fl_widths.py",
 ]

@@ -1,0 +1,101 @@
+"""The server agent on its own: what it may cost is asked before, a run that cannot go on is a refusal with its sentence."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from foa.app.federated_server import RunTrainer, Served, profile_of, run_of
+from foa.errors import BadInput, BudgetExceeded
+from foa.fl.project import read_project
+from foa.messages import Refused, Trained, TrainProgress, TrainRequest
+from foa.values.budget import Budget
+from foa.values.ids import AgentId
+from foa.values.task import Task
+from tests.fl_project import make_project
+
+A = AgentId("lines-training")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def request(*, usd: float = 1.0, policies: Sequence[str] = ()) -> TrainRequest:
+    budget = Budget(usd=usd, tokens=10_000, calls=100, seconds=100.0)
+    return TrainRequest(
+        job="job-1", subtask="s1", text="train", task=Task(text="train", policies=tuple(policies)), budget=budget
+    )
+
+
+def trainer(folder: Path, state: Path) -> RunTrainer:
+    arguments = ("--no-model", "--set", f"FOA_STATE_DIR={state}")
+    return RunTrainer(A, Served(folder=folder, project=read_project(folder), arguments=arguments), state)
+
+
+async def test_a_training_tells_its_nodes_once_and_is_not_trained_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    folder, told = make_project(tmp_path / "lines"), list[TrainProgress]()
+    brain = trainer(folder, tmp_path / "state")
+    async with asyncio.timeout(120):
+        first = await brain.train(request(), told.append)
+        assert isinstance(first.body, Trained)
+        assert first.body.rounds == 2
+        ended = [(one.round, one.node) for one in told if one.state == "ended"]
+        assert len(ended) == len(set(ended)) == 16
+        # asked again after its reply was lost: the checkpoint has every round, nothing is told or trained anew
+        told.clear()
+        again = await brain.train(request(), told.append)
+    assert told == []
+    assert isinstance(again.body, Trained)
+    assert again.body.figures == first.body.figures
+    assert [(one.round, one.node) for one in await brain.told(request())] == ended
+
+
+async def test_a_run_that_cannot_go_on_is_refused_with_its_sentence(tmp_path: Path) -> None:
+    folder = make_project(tmp_path / "lines")
+    (folder / "app.py").write_text("app = None\n")
+    async with asyncio.timeout(60):
+        found = await trainer(folder, tmp_path / "state").train(request(), lambda _: None)
+    assert isinstance(found.body, Refused)
+    assert "has no 'strategy'" in found.body.reason
+
+
+async def test_no_site_is_asked_that_is_not_cleared_for_the_tasks_policies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    folder, told = make_project(tmp_path / "lines", rounds=1), list[TrainProgress]()
+    async with asyncio.timeout(60):
+        found = await trainer(folder, tmp_path / "state").train(request(policies=["gdpr"]), told.append)
+    assert isinstance(found.body, Refused)
+    assert "site-0: it is not cleared for gdpr; site-1: it is not cleared for gdpr" in found.body.reason
+    assert not any(one.node == "train" for one in told)
+
+
+async def test_what_it_may_cost_is_asked_before_anything_is_trained(tmp_path: Path) -> None:
+    folder = make_project(tmp_path / "lines", more="usd_a_round = 0.5")
+    with pytest.raises(BudgetExceeded, match=r"2 rounds may cost up to US\$ 1.00 and the request has US\$ 0.90"):
+        await trainer(folder, tmp_path / "state").train(request(usd=0.9), lambda _: None)
+
+
+def test_a_project_introduces_itself_by_its_file(tmp_path: Path) -> None:
+    folder = make_project(tmp_path / "lines", more='policies = ["gdpr"]\nskills = ["lines"]')
+    profile = profile_of(folder, read_project(folder))
+    assert (profile.agent_id, profile.kinds, profile.limits.slots) == (A, ("train",), 1)
+    assert profile.description.startswith("Trains a model of straight lines")
+    assert (profile.policies, profile.skills) == (frozenset({"gdpr"}), ("lines",))
+    with pytest.raises(ValueError, match="agent id"):
+        profile_of(folder, read_project(folder), "no/name")
+
+
+def test_the_same_request_has_the_same_run_and_another_agent_another() -> None:
+    assert run_of(A, request()) == run_of(A, request(usd=0.1)) == "job-1.s1.lines-training"
+    assert run_of(AgentId("b"), request()) != run_of(A, request())
+    long = TrainRequest(job="j" * 64, subtask="s1", text="t", task=Task(text="t"), budget=request().budget)
+    assert len(run_of(A, long)) == 32
+
+
+def test_a_folder_without_a_project_is_not_served(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"FL\.toml"):
+        trainer(tmp_path, tmp_path)
