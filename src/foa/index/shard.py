@@ -213,7 +213,7 @@ def _config(dimension: int, options: EdgeOptions) -> edge.EdgeConfig:
         hnsw_config=edge.HnswIndexConfig(
             m=options.m,
             ef_construct=options.ef_construct,
-            full_scan_threshold=options.scan_below * dimension * 4 // 1024,  # the engine counts in kilobytes
+            full_scan_threshold=options.scan_below * dimension * 2 // 1024,  # in kilobytes of 16-bit vectors
             max_indexing_threads=options.build_threads,
         ),
         optimizers=edge.EdgeOptimizersConfig(default_segment_number=1, indexing_threshold=1_000),
