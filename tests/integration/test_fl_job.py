@@ -1,6 +1,7 @@
 """A federated run is a job of the journal from its start: shown while it goes on, taken up by no Agent-0, ended with it."""
 
 import asyncio
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import msgspec
 import pytest
 
 from foa.agent_zero import owner_of
-from foa.app.federated_job import RunJob, job_of, running_job
-from foa.errors import AgentLost, StoreFailed
+from foa.app.federated_job import RunJob, running_job
+from foa.app.federated_lock import end_run, held_run, job_of
+from foa.app.settings import read_settings
+from foa.errors import AgentLost, BadInput, StoreFailed
 from foa.fl.outcomes import outcomes
 from foa.fl.plans import RoundPlan
 from foa.fl.rounds import NODES, ClientRow, NodeEvent, RoundRow
@@ -161,3 +164,22 @@ async def test_a_journal_that_cannot_be_written_ends_the_run() -> None:
 def test_the_longest_run_has_a_job_id_however_often_it_goes_on() -> None:
     assert len({job_of("r" * 64), job_of("r" * 64, 2), job_of("r" * 64, 10)}) == 3
     assert all(len(job_of("r" * 64, number)) == 64 for number in (1, 2, 10))
+
+
+async def test_a_run_that_nobody_trains_cannot_be_ended(tmp_path: Path) -> None:
+    settings = read_settings(environ={"HOME": str(tmp_path)}, overrides={"FOA_STATE_DIR": str(tmp_path)})
+    assert not end_run(settings, job_of("t1"))
+    folder = tmp_path / "fl" / "t1"
+    folder.mkdir(parents=True)
+    async with held_run(folder):
+        assert (folder / "run.lock").read_text() == str(os.getpid())
+        assert not end_run(settings, job_of("t2"))
+    assert not end_run(settings, job_of("t1"))
+
+
+async def test_two_processes_do_not_train_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("foa.app.federated_lock.WAIT_SECONDS", 0.01)
+    async with held_run(tmp_path):
+        with pytest.raises(BadInput, match="another process trains run"):
+            async with held_run(tmp_path):
+                pass

@@ -1,19 +1,25 @@
 """The server agent on its own: what it may cost is asked before, a run that cannot go on is a refusal with its sentence."""
 
 import asyncio
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from foa.app.clock import SystemClock
 from foa.app.federated_server import RunTrainer, Served, profile_of, run_of
+from foa.app.stores import open_stores
 from foa.errors import BadInput, BudgetExceeded
 from foa.fl.project import read_project
+from foa.fl.rounds import NODES
 from foa.messages import Refused, Trained, TrainProgress, TrainRequest
 from foa.values.budget import Budget
-from foa.values.ids import AgentId
+from foa.values.ids import AgentId, JobId
 from foa.values.task import Task
-from tests.fl_project import make_project
+from tests.chaos.processes import until
+from tests.fl_project import hold, is_held, make_project, release
 
 A = AgentId("lines-training")
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,3 +105,30 @@ def test_the_same_request_has_the_same_run_and_another_agent_another() -> None:
 def test_a_folder_without_a_project_is_not_served(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"FL\.toml"):
         trainer(tmp_path, tmp_path)
+
+
+async def test_a_run_of_ones_own_is_cancelled_from_another_terminal(tmp_path: Path) -> None:
+    folder, state = make_project(tmp_path / "lines"), tmp_path / "state"
+    hold(folder, 2)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "FOA_STATE_DIR": str(state)}
+
+    async def foa(*arguments: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "foa", *arguments, env=environment, stderr=asyncio.subprocess.PIPE
+        )
+
+    async with asyncio.timeout(120):
+        running = await foa("fl", "run", str(folder), "--name", "t1", "--no-model")
+        await until(lambda: is_held(folder) or running.returncode is not None, "the second round", seconds=60)
+        cancelling = await foa("jobs", "cancel", "fl-t1")
+        _, said = await cancelling.communicate()
+        assert (cancelling.returncode, said.decode()) == (0, "foa: job fl-t1 was asked to end\n")
+        release(folder)
+        await running.communicate()
+    assert running.returncode == 130
+    async with open_stores(state / "jobs.db", SystemClock()) as stores:
+        (row,) = await stores.journal.jobs(job=JobId("fl-t1"))
+        steps = await stores.journal.load(row.job)
+    assert row.status == "cancelled"
+    # what was done before stands: the first round in full
+    assert {f"round-1/{node}" for node in NODES} <= set(steps)

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from foa.agents.tasks import owning_tasks
+from foa.app.federated_lock import job_of
 from foa.errors import FabricError, JobCancelled
 from foa.fl.outcomes import outcomes
 from foa.fl.rounds import NODES, NodeEvent, RoundRow
@@ -26,19 +27,13 @@ from foa.ports import Clock, Journal
 from foa.results import bill_of_steps, unrolled
 from foa.values import events
 from foa.values.budget import Budget, Spend
-from foa.values.ids import RUN_PREFIX, JobId, check_id
+from foa.values.ids import JobId
 from foa.values.result import PlanNode, PlanView, Report, Result, Status
 from foa.values.task import Submission, Task
 
 KIND = "federated-learning"
 NODE = "run"  #: the one subtask of the job, under which the rounds stand
 _NO_LIMIT = Budget(usd=1e12, tokens=10**12, calls=10**12, seconds=1e12)
-
-
-def job_of(run: str, number: int = 1) -> JobId:
-    """The job id of a run: of its first, or of a later time that it was gone on with after it had ended."""
-    again = "" if number == 1 else f"-{number}"
-    return JobId(check_id(f"{RUN_PREFIX}{run}"[: 64 - len(again)] + again, what="job"))
 
 
 class RunJob:

@@ -5,13 +5,10 @@ Everything here needs the extra `fl`.
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import stat
 import sys
 import threading
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -19,10 +16,11 @@ import msgspec
 from foa.app.clock import SystemClock
 from foa.app.federated import Asked, run_project
 from foa.app.federated_lines import Lines, NodeLine, TrainedLine, failed_line
+from foa.app.federated_lock import held_run
 from foa.app.federated_sites import run_folder
 from foa.app.settings import Settings
 from foa.cli.fl_report import report_of
-from foa.errors import BadInput, FabricError
+from foa.errors import FabricError
 from foa.fl.checkpoint import load
 from foa.fl.outcomes import outcomes
 from foa.fl.project import read_project
@@ -32,8 +30,6 @@ from foa.job import one_error
 from foa.messages import Trained
 from foa.ports import Model
 
-LOCK_SECONDS = 10.0  #: how long the process that had this run before may take to die
-LOOK_SECONDS = 0.05
 MAX_VALUE_BYTES = 64_000  #: of what a node gave; larger is left out, the report has it
 
 
@@ -44,7 +40,7 @@ async def run_in_lines(asked: Asked, settings: Settings, model: Model | None, *,
     try:
         # what the app prints is no line of ours
         with one_error(), contextlib.redirect_stdout(sys.stderr):
-            async with only_one(run_folder(settings, asked.run)):
+            async with held_run(run_folder(settings, asked.run)):
                 lines.write(await _train(asked, settings, model, lines, report))
     except FabricError as error:
         lines.write(failed_line(error))
@@ -97,28 +93,3 @@ def _die_with_parent() -> None:
             os._exit(1)  # the checkpoint is whole at any moment; threads may be deep in training
 
         threading.Thread(target=wait, name="parent", daemon=True).start()
-
-
-@asynccontextmanager
-async def only_one(folder: Path) -> AsyncGenerator[None]:
-    """Hold a run: two processes that train it would overwrite each other's checkpoint.
-
-    Raises:
-        BadInput: another process has it and goes on.
-    """
-    with (folder / "run.lock").open("w") as file:
-        try:
-            async with asyncio.timeout(LOCK_SECONDS):
-                while not _locked(file.fileno()):  # noqa: ASYNC110 - the kernel tells nobody
-                    await asyncio.sleep(LOOK_SECONDS)
-        except TimeoutError:
-            raise BadInput(f"another process trains run {folder.name}: stop it first") from None
-        yield
-
-
-def _locked(number: int) -> bool:
-    try:
-        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

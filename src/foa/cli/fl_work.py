@@ -12,12 +12,13 @@ import typer
 from foa.app.clock import SystemClock
 from foa.app.federated import AGENTIC, Asked, run_project
 from foa.app.federated_job import running_job
+from foa.app.federated_lock import held_run
 from foa.app.federated_sites import run_folder
 from foa.app.places import journal_file
 from foa.app.settings import Settings
 from foa.app.stores import open_stores
 from foa.cli.console import output, progress
-from foa.cli.fl_lines import only_one, run_in_lines
+from foa.cli.fl_lines import run_in_lines
 from foa.cli.fl_report import report_of
 from foa.errors import BadInput, FabricError
 from foa.fl.project import Project, SiteSpec
@@ -87,7 +88,7 @@ async def _run(asked: Asked, settings: Settings, report: Path | None, *, wants_m
     clock = SystemClock()
     what = asked.folder.resolve().name
     async with (
-        only_one(run_folder(settings, asked.run)),
+        held_run(run_folder(settings, asked.run)),
         _model(settings, wanted=wants_model) as model,
         open_stores(journal_file(settings), clock) as stores,
         running_job(stores.journal, asked.run, f"train {what} by federated learning", clock) as job,

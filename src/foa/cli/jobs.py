@@ -17,6 +17,7 @@ from foa.app.alive import close_abandoned
 from foa.app.client import Client
 from foa.app.clock import SystemClock
 from foa.app.fabric import open_fabric
+from foa.app.federated_lock import end_run
 from foa.app.places import journal_file
 from foa.app.settings import Settings
 from foa.app.stores import open_stores
@@ -29,7 +30,7 @@ from foa.cli.words import seconds, shorten
 from foa.errors import BadInput
 from foa.ports import Clock, JobRow, Journal
 from foa.values.events import AnyEvent
-from foa.values.ids import JobId
+from foa.values.ids import RUN_PREFIX, JobId
 from foa.values.result import Result
 from foa.values.topics import Topics
 
@@ -107,6 +108,9 @@ def cancel(
 ) -> None:
     """Cancel one of them."""
     settings = options.settings_from({"FOA_BROKER_URL": broker}, pairs)
+    if job.startswith(RUN_PREFIX):
+        say(asyncio.run(_end_run(settings, job)))
+        return
     if not settings.broker_url:
         raise BadInput(
             "name the broker where it runs: --broker mqtt://127.0.0.1:1883; a `foa ask` with a broker of its own is "
@@ -122,6 +126,17 @@ def cancel(
             return f"job {row.job} was asked to end"
 
     say(asyncio.run(run()))
+
+
+async def _end_run(settings: Settings, job: str) -> str:
+    """End a `foa fl run` of this machine."""
+    async with _journal(settings) as journal:
+        row = await _row(journal, job)
+    if row.ended_at is not None:
+        return f"job {row.job} has ended already: {row.status}"
+    if not end_run(settings, row.job):
+        raise BadInput(f"no process of this machine trains {row.job}: `foa fl run … --name` goes on with it")
+    return f"job {row.job} was asked to end"
 
 
 async def _cancel(settings: Settings, job: JobId, reason: str) -> None:
