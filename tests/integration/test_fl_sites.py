@@ -13,7 +13,8 @@ from flwr.clientapp import ClientApp
 
 from foa.app.clock import SystemClock
 from foa.app.federated import Asked, run_project
-from foa.app.federated_site import LEDGER, SiteHome, at, serve_site, site_home
+from foa.app.federated_home import LEDGER, SiteHome, site_home
+from foa.app.federated_site import at, serve_site
 from foa.app.settings import Settings, read_settings
 from foa.broker import Broker, BrokerConfig
 from foa.errors import AgentLost, BadInput

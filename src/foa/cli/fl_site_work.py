@@ -6,7 +6,8 @@ from pathlib import Path
 
 from foa.app.clock import SystemClock
 from foa.app.federated import Asked, adjusted
-from foa.app.federated_site import SiteHome, at, serve_site, site_home
+from foa.app.federated_home import SiteHome, site_home
+from foa.app.federated_site import at, serve_site
 from foa.app.settings import Settings
 from foa.cli.failing import say
 from foa.cli.fl_work import epsilon_of
