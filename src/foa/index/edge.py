@@ -4,7 +4,6 @@ A partition's thread does all its work, so nothing overlaps; the engine lets the
 """
 
 import asyncio
-import contextlib
 import hashlib
 import shutil
 import tempfile
@@ -87,8 +86,10 @@ class EdgeIndex:
     async def aclose(self) -> None:
         """Stop builds, save and let go."""
         self._closed = True
-        await self._all({i: part.close for i, part in enumerate(self._parts)})
+        for part in self._parts:
+            part.stop()
         await asyncio.to_thread(self._watcher.shutdown)
+        await self._all({i: part.close for i, part in enumerate(self._parts)})
         for thread in self._threads:
             thread.shutdown()
         if self._temporary:
@@ -111,19 +112,21 @@ class EdgeIndex:
         self._build_if_due(i)
 
     def _build_if_due(self, i: int) -> None:
-        if self._closed or not self._parts[i].wants_build():
-            return
-        process = self._parts[i].start_build()
-        self._builds[i] = self._watcher.submit(self._await_build, i, process.wait)
+        if not self._closed and i not in self._builds and self._parts[i].wants_build():
+            self._builds[i] = self._watcher.submit(self._build, i)
 
-    # ── on the watcher's thread ────────────────────────────────────────────────────────────────────────────────────────
-    def _await_build(self, i: int, wait: Callable[[], int]) -> None:
-        wait()
-        with contextlib.suppress(RuntimeError):  # closed meanwhile: `close` has finished the build
-            self._threads[i].submit(self._finish, i).result()
+    def _built(self, i: int) -> None:
+        del self._builds[i]
+        self._build_if_due(i)
 
-    def _finish(self, i: int) -> None:
-        self._builds.pop(i, None)
-        if not self._closed:
-            self._parts[i].finish_build()
-            self._build_if_due(i)
+    # ── on a watcher's thread ──────────────────────────────────────────────────────────────────────────────────────────
+    def _build(self, i: int) -> None:
+        part, thread = self._parts[i], self._threads[i]
+        try:
+            fresh = part.prepare()
+            sources = thread.submit(part.freeze, fresh).result()
+            sealed = part.build(sources)
+            thread.submit(part.swap, sources, sealed).result()
+            part.tidy(sources)
+        finally:
+            thread.submit(self._built, i).result()

@@ -12,6 +12,7 @@ import math
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -52,7 +53,7 @@ class _Layer:
 
 
 class Partition:
-    """The layers of one folder. Synchronous, for one thread."""
+    """The layers of one folder. Synchronous, for one thread, and a second one while it builds."""
 
     def __init__(self, path: Path, *, dimension: int, options: EdgeOptions) -> None:
         self._path = path
@@ -62,6 +63,7 @@ class Partition:
         self._next = 0
         self._due = options.index_from  # unindexed points from which a build starts
         self._process: subprocess.Popen[bytes] | None = None
+        self._starting = threading.Lock()  # around _process and _stopping
         self._stopping = False
         self._layers: list[_Layer] = []  # oldest first; the last one is the fresh one
         self._load()
@@ -189,22 +191,33 @@ class Partition:
     def _fresh(self) -> _Layer:
         return self._layers[-1]
 
+    # On this partition's thread: wants_build, freeze, swap. On a builder's, which may take its time: all else.
     def wants_build(self) -> bool:
-        """Tell whether enough is unindexed and no build runs."""
-        return self._process is None and self._unindexed() >= self._due
+        """Tell whether enough is unindexed."""
+        return self._unindexed() >= self._due
 
-    def _unindexed(self) -> int:
-        return sum(len(layer.shard) for layer in self._layers if not layer.sealed)
+    def prepare(self) -> _Layer:
+        """Make the layer that is to be the next fresh one."""
+        return self._open(self._new_number())
 
-    def start_build(self) -> subprocess.Popen[bytes]:
-        """Freeze the fresh layer and start the process that indexes it; `finish_build` is due when it has ended."""
-        sources = self._sources()
-        self._layers.append(self._open(self._new_number()))
+    def freeze(self, fresh: _Layer) -> list[_Layer]:
+        """Write to this layer from now on; gives those to index: what is not yet, and what is of up to twice that size."""
+        sources, bring = [layer for layer in self._layers if not layer.sealed], self._unindexed()
+        for layer in sorted((layer for layer in self._layers if layer.sealed), key=lambda layer: len(layer.shard)):
+            if len(layer.shard) <= 2 * bring:
+                sources.append(layer)
+                bring += len(layer.shard)
+        for layer in sources:
+            layer.building = True
+        self._layers.append(fresh)
+        return sources
+
+    def build(self, sources: Sequence[_Layer]) -> _Layer | None:
+        """Index frozen layers in a process of its own, and open what it made; None where it failed or was stopped."""
         for layer in sources:
             layer.shard.flush()
-            layer.building = True
-        self._target = self._new_number()
-        target = self._folder(self._target)
+        number = self._new_number()
+        target = self._folder(number)
         job = BuildJob(
             sources=tuple(str(layer.shard.path) for layer in sorted(sources, key=lambda layer: -len(layer.shard))),
             target=str(target),
@@ -213,49 +226,54 @@ class Partition:
         )
         file = target.with_suffix(".job")
         file.write_bytes(msgspec.json.encode(job))
-        self._process = subprocess.Popen([sys.executable, "-m", "foa.index.builder", str(file)])
-        return self._process
-
-    def _sources(self) -> list[_Layer]:
-        """What is not indexed, and the sealed layers that are not more than twice what is brought."""
-        sources, bring = [layer for layer in self._layers if not layer.sealed], self._unindexed()
-        for layer in sorted((layer for layer in self._layers if layer.sealed), key=lambda layer: len(layer.shard)):
-            if len(layer.shard) <= 2 * bring:
-                sources.append(layer)
-                bring += len(layer.shard)
-        return sources
-
-    def finish_build(self) -> bool:
-        """Swap the result of the ended process in; False where it failed, and everything stays as it was."""
-        if self._process is None:
-            return False
-        ok, self._process = self._process.wait() == 0, None
-        sources = [layer for layer in self._layers if layer.building]
-        target = self._folder(self._target)
-        target.with_suffix(".job").unlink(missing_ok=True)
-        self._due = self._options.index_from
+        ok = self._run([sys.executable, "-m", "foa.index.builder", str(file)])
+        file.unlink(missing_ok=True)
         if ok:
-            self._swap(sources)
-        else:
-            self._due += self._unindexed()  # or a build that cannot succeed would be tried again at once
-            level = logging.DEBUG if self._stopping else logging.WARNING
-            log.log(
-                level, "an index build failed; its points are still searched one by one", extra={"event": "build_failed"}
-            )
-            self._thaw(sources)
-            _remove_folders(self._path.glob(f"{target.name}*"))
-        self._save()
-        return ok
+            return self._open(number, sealed=True)
+        level = logging.DEBUG if self._stopping else logging.WARNING
+        log.log(level, "an index build failed; its points are still searched one by one", extra={"event": "build_failed"})
+        _remove_folders(self._path.glob(f"{target.name}*"))
+        return None
 
-    def _swap(self, sources: Sequence[_Layer]) -> None:
-        sealed = self._open(self._target, sealed=True)
+    def swap(self, sources: Sequence[_Layer], sealed: _Layer | None) -> None:
+        """Put what was built into the place of its sources; None: let them be as they were."""
+        self._due = self._options.index_from
+        if sealed is None:
+            self._thaw(sources)
+            self._due += self._unindexed()  # or a build that cannot succeed would be tried again at once
+            return
         sealed.shard.delete(sorted(set[int]().union(*(layer.dead for layer in sources))))
         gone = {layer.number for layer in sources}
         self._table.move(gone, sealed.number)
         self._layers = [sealed, *(layer for layer in self._layers if layer.number not in gone)]
+
+    def tidy(self, sources: Sequence[_Layer]) -> None:
+        """Save, and let go of the layers that were replaced."""
+        self._save()
         for layer in sources:
-            layer.shard.close()
-            shutil.rmtree(layer.shard.path, ignore_errors=True)
+            if layer not in self._layers:
+                layer.shard.close()
+                shutil.rmtree(layer.shard.path, ignore_errors=True)
+
+    def stop(self) -> None:
+        """Cut a build off, and start none any more."""
+        with self._starting:
+            self._stopping = True
+            if self._process is not None:
+                self._process.kill()
+
+    def _run(self, command: Sequence[str]) -> bool:
+        with self._starting:
+            if self._stopping:
+                return False
+            self._process = subprocess.Popen(command)
+        ended = self._process.wait()
+        with self._starting:
+            self._process = None
+        return ended == 0
+
+    def _unindexed(self) -> int:
+        return sum(len(layer.shard) for layer in self._layers if not layer.sealed)
 
     def _thaw(self, sources: Sequence[_Layer]) -> None:
         for layer in sources:
@@ -265,11 +283,7 @@ class Partition:
 
     # ── on disk ────────────────────────────────────────────────────────────────────────────────────────────────────────
     def close(self) -> None:
-        """Stop a build, write everything to disk and let go."""
-        self._stopping = True
-        if self._process is not None:
-            self._process.kill()
-            self.finish_build()
+        """Write everything to disk and let go. No build runs."""
         self._save()
         for layer in self._layers:
             layer.shard.close()
