@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from foa.errors import BadInput, BudgetExceeded, StoreFailed
-from foa.fl.ledger import PrivacyLedger, bucketed
+from foa.fl.ledger import PrivacyLedger, bucketed, kept_order
 from foa.fl.privacy import NoisyTraining, PrivacyBudget, PureRelease, epsilon_of, least_noise, offset, plan_budget
 
 BUDGET = PrivacyBudget(epsilon=4.0, delta=1e-4, order=8)
@@ -159,3 +159,28 @@ def test_a_file_that_is_no_ledger_is_a_clear_error(tmp_path: Path) -> None:
 
 def test_told_epsilon_is_rounded_down() -> None:
     assert (bucketed(3.99), bucketed(0.2), bucketed(4.0)) == (3.5, 0.0, 4.0)
+
+
+def test_replies_of_other_runs_are_let_go_and_their_rounds_are_not_trained_again(tmp_path: Path) -> None:
+    with PrivacyLedger(tmp_path / "ledger.db", BUDGET) as ledger:
+        for key in ("one/round-1", "one-more/round-1", "two/round-1"):
+            ledger.debit(key, full_batch(0.1), at=0.0)
+            ledger.keep(key, b"update")
+        ledger.forget_replies(but="one")
+        assert ledger.find("one/round-1") == b"update"
+        for gone in ("one-more/round-1", "two/round-1"):
+            with pytest.raises(BudgetExceeded, match="answered, and its reply is not kept any more"):
+                ledger.find(gone)
+        assert ledger.find("one/round-2") is None
+        assert [entry.key for entry in ledger.entries()] == ["one/round-1", "one-more/round-1", "two/round-1"]
+
+
+def test_a_ledger_says_which_order_it_keeps_and_none_is_made_by_asking(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    assert kept_order(path) is None
+    assert not path.exists()
+    PrivacyLedger(path, BUDGET).close()
+    assert kept_order(path) == 8
+    path.write_bytes(b"no database, " * 100)
+    with pytest.raises(StoreFailed, match="privacy ledger"):
+        kept_order(path)

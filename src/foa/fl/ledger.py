@@ -12,7 +12,7 @@ valid although an agent picks every round's noise after seeing earlier rounds (s
 import sqlite3
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -256,7 +256,7 @@ def kept_order(path: Path) -> int | None:
     if not path.exists():
         return None
     try:
-        with sqlite3.connect(path, timeout=30.0) as db:
+        with closing(sqlite3.connect(path, timeout=30.0)) as db:
             found = db.execute("SELECT rdp_order FROM budget").fetchone()
     except sqlite3.Error as error:
         raise StoreFailed(f"privacy ledger {path}: {error}") from error
