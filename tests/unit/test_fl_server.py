@@ -114,6 +114,8 @@ def test_the_rule_waits_half_as_long_again_as_rounds_lasted() -> None:
 def test_the_rule_turns_to_a_robust_aggregation_under_suspicion() -> None:
     assert rule_plan(BOUNDS, None, k=4).aggregation == "fedavg"
     assert rule_plan(BOUNDS, None, k=4, suspects=0.1).aggregation == "multikrum"
+    trusted = Bounds(k_max=16, aggregations=("fedavg", "multikrum", "fltrust"))
+    assert rule_plan(trusted, None, k=4, suspects=0.1).aggregation == "fltrust"
 
 
 @pytest.mark.parametrize(

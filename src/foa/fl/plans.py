@@ -194,7 +194,7 @@ def rule_plan(
     """
     slow = sorted(durations)[int(0.9 * (len(durations) - 1))] if durations else 0.0
     tail = 1.5 * max(slow, *lasted, 0.0) or bounds.deadline_max_seconds
-    robust = [name for name in ("multikrum", "trimmed-mean", "median") if name in bounds.aggregations]
+    robust = [name for name in ("fltrust", "multikrum", "trimmed-mean", "median") if name in bounds.aggregations]
     plain = "fedavg" if "fedavg" in bounds.aggregations else bounds.aggregations[0]
     plan = RoundPlan(
         selector="oort-per-turn" if "oort-per-turn" in bounds.selectors else bounds.selectors[0],
