@@ -146,12 +146,16 @@ def _private_run(
             apps[number] = (guarded(module.app, keeper), behind)
         else:
             apps[number] = (module.app, behind)
-        blocks[number] = FlBlock(agent=site.name, samples=bucketed_samples(site.records))
+        budget = 10.0 if guardians else None
+        blocks[number] = FlBlock(
+            agent=site.name, samples=bucketed_samples(site.records), epsilon=budget, epsilon_left=budget
+        )
     noise = {"noise": 1.0, "benchmark-seed": seed}
     run = Run(
         settings=AgenticSettings(
             run=f"bench-{seed}",
-            terms=replace(project.terms, noise_multiplier=1.0),
+            # without guardians the noise comes with the app's own config, and no site has a budget to ask of
+            terms=replace(project.terms, noise_multiplier=1.0 if guardians else 0.0),
             purpose=project.purpose,
             rounds=ROUNDS,
         ),
