@@ -24,7 +24,7 @@ from foa.ports import Model, ModelReply, ModelRequest
 
 RECORDED = Path(__file__).resolve().parent / "recorded" / "fl_selection_smollm2.jsonl.gz"
 #: How many seeds were recorded in each scenario, from the first on.
-RECORDED_SEEDS = {"steady": 1, "policy": 1, "shift": 0}
+RECORDED_SEEDS = {"steady": 1, "policy": 2, "shift": 1}
 NO_MORE_REPAIRS = 2
 
 
