@@ -151,7 +151,8 @@ class Partition:
             return {}
         asked = set(_labels_of(query))
         free = IndexQuery(vector=query.vector, k=query.k)
-        found = self._alive(layer, layer.shard.nearest(free, limit=math.ceil(2 * query.k / share)))
+        limit = math.ceil(2 * query.k / share)
+        found = self._alive(layer, layer.shard.nearest(free, limit=limit, wider=1 / math.sqrt(share)))
         agents = _best_of(pair for pair in found if asked.issubset(self._table.labels(pair[0])))
         return dict(list(agents.items())[: query.k]) if len(agents) >= query.k else {}
 

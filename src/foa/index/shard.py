@@ -27,7 +27,7 @@ class EdgeOptions:
 
     m: int = 32  #: links a node; on real texts 16 lost 3 % of recall
     ef_construct: int = 256  #: candidates while building
-    ef: int = 384  #: candidates while searching
+    ef: int = 640  #: candidates while searching; among a million, 384 found .973 of the ten nearest, 512 .979
     scan_below: int = 20_000  #: points, or matches of a filter, up to which all are compared by their codes
     index_from: int = 10_000  #: unindexed points from which a build starts
     build_threads: int = 1
@@ -71,14 +71,21 @@ class Shard:
         if ids:
             self._engine.update(edge.UpdateOperation.delete_points(list(ids)))
 
-    def nearest(self, query: IndexQuery, *, limit: int, exact: bool = False) -> list[tuple[int, float]]:
-        """Give the ids and cosines of the nearest points that pass the filter, best first; at most `limit`.
+    def nearest(self, query: IndexQuery, *, limit: int, wider: float = 1.0, exact: bool = False) -> list[tuple[int, float]]:
+        """Give the ids and cosines of the nearest points that pass the filter, best first.
 
         By their codes, the best of which are scored by their vectors: following the graph, or, where no more than
-        `scan_below` pass, all of them. A filter that more pass makes the graph lose its way: ask for `exact`, by vectors.
+        `scan_below` pass, all of them.
+
+        Args:
+            query: vector and filter.
+            limit: most points.
+            wider: how many times the usual candidates are followed.
+            exact: compare all vectors: where a filter that many pass would make the graph lose its way.
         """
-        codes = edge.QuantizationSearchParams(rescore=True, oversampling=max(2.0, _LEAST_SCORED / limit))
-        params = edge.SearchParams(hnsw_ef=max(self.options.ef, 2 * limit), exact=exact, quantization=codes)
+        codes = edge.QuantizationSearchParams(rescore=True, oversampling=max(1.0, _LEAST_SCORED / limit))
+        ef = max(round(self.options.ef * wider), 2 * limit)
+        params = edge.SearchParams(hnsw_ef=ef, exact=exact, quantization=codes)
         return self._query(edge.Query.Nearest(query.vector.tolist(), using="c"), _filter(query), limit, params)
 
     def matches(self, query: IndexQuery) -> int:
