@@ -24,6 +24,8 @@ NEED_FL = [
     "integration/test_fl_serve.py",
     "integration/test_fl_training.py",
     "integration/test_fl_widths.py",
+    "unit/test_fl_plots.py",
+    "unit/test_fl_told.py",
 ]
 _HAS_FL = find_spec("flwr") is not None and find_spec("torch") is not None
 

@@ -2,12 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import msgspec
 import typer
+from rich.text import Text
 
 from foa.app.clock import SystemClock
 from foa.app.federated import AGENTIC, Asked, run_project
@@ -20,6 +21,7 @@ from foa.app.stores import open_stores
 from foa.cli.console import output, progress
 from foa.cli.fl_lines import run_in_lines
 from foa.cli.fl_report import report_of
+from foa.cli.words import count, shorten
 from foa.errors import BadInput, FabricError
 from foa.fl.project import Project, SiteSpec
 from foa.fl.rounds import RoundRow
@@ -105,37 +107,43 @@ async def _model(settings: Settings, *, wanted: bool) -> AsyncGenerator[Model | 
     async with AsyncExitStack() as stack:
         model: Model | None = None
         if wanted and open_model is None:
-            progress().print(
-                "no model is installed (`pip install 'foa[local]'`), the rule decides every round", style="yellow"
-            )
+            why = "no model is installed (`pip install 'foa[local]'`), the rule decides every round"
+            progress().print(Text(why, style="yellow"))
         elif wanted and open_model is not None:
             try:
                 model = await stack.enter_async_context(open_model(settings))
             except FabricError as error:
-                progress().print(f"no model, the rule decides every round: {error}", style="yellow")
+                progress().print(Text(f"no model, the rule decides every round: {error}", style="yellow"))
         yield model
 
 
 def _begin(asked: Asked) -> Callable[[Project, Sequence[SiteSpec]], None]:
     def tell(project: Project, sites: Sequence[SiteSpec]) -> None:
-        progress().print(f"run {asked.run}: {len(sites)} sites, {project.rounds} rounds, {asked.selector}")
+        sizes = f"{count(len(sites), 'site')}, {count(project.rounds, 'round')}"
+        progress().print(f"run {asked.run}: {sizes}, {asked.selector}", markup=False)
 
     return tell
 
 
 def _tell(row: RoundRow) -> None:
+    for line in told_round(row):
+        progress().print(line)
+
+
+def told_round(row: RoundRow) -> Iterator[Text]:
+    """A round in a line, and a line for each site that did not train; no reason in them steers the terminal."""
     kinds = [client.kind for client in row.clients]
     told = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("trained", "refused", "lost", "screened") if kind in kinds)
-    parts = [f"round {row.round:3}", f"{row.plan.selector} k={row.plan.k}", told]
+    parts = [f"round {row.round:3}", f"{row.plan.selector} k={row.plan.k}", told or "nobody trained"]
     if row.accuracy is not None and row.worst10 is not None:
         parts.append(f"accuracy {row.accuracy:.3f}, worst tenth {row.worst10:.3f}")
     if not row.taken:
         parts.append("not taken")
     who = row.model if row.model and row.verdict != "fallback" else "rule"
-    progress().print(" · ".join(parts) + f"  [dim]({who}: {row.plan.reason[:80]})[/dim]", highlight=False)
+    yield Text(" · ".join(parts)).append(f"  ({who}: {shorten(row.plan.reason, 80)})", style="dim")
     for client in row.clients:
         if client.kind in ("refused", "screened"):
-            progress().print(f"          {client.client} {client.kind}: {client.reason[:120]}", style="yellow")
+            yield Text(f"          {client.client} {client.kind}: {shorten(client.reason, 120)}", style="yellow")
 
 
 def epsilon_of(text: str) -> float | None:
@@ -166,4 +174,4 @@ def _conclude(trained: Trained, where: Path) -> None:
         output().print(f"accuracy {last.accuracy:.4f}, worst tenth of clients {last.worst10:.4f}")
     for site, (spent, budget) in sorted(epsilons(trained.state.rows).items())[:20]:
         output().print(f"{site}: ε at most {spent:g} of {budget:g}")
-    output().print(f"report: {where}")
+    output().print(f"report: {where}", markup=False, soft_wrap=True)
