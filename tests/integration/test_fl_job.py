@@ -83,7 +83,7 @@ async def test_a_run_is_a_job_while_it_goes_on_and_ends_with_its_graph_and_bill(
     row = await the(journal, job.id)
     assert row.status == "done"
     result = msgspec.json.decode(row.result or b"", type=Result)
-    assert result.answer.startswith("test: 1 rounds of federated learning")
+    assert result.answer.startswith("test: 1 round of federated learning")
     assert (result.bill.usd, result.bill.tokens, result.bill.calls) == (0.5, 70, 1)
     assert result.lost == {"b": "it left"}
     assert len(result.fallbacks) == 1

@@ -79,7 +79,7 @@ def test_a_node_that_nobody_knows_is_told_without_words() -> None:
 def test_the_story_names_accuracy_part_privacy_and_money_and_where_each_is_found() -> None:
     story = tell_story("hospitals", [ROW], report=Path("/runs/r1/report/report.html"))
     assert story.draft.answer.splitlines() == [
-        "hospitals: 1 rounds of federated learning; every site kept its data.",
+        "hospitals: 1 round of federated learning; every site kept its data.",
         "Accuracy 0.7500, each site counting alike; the worst tenth of sites 0.6000.",
         "By site, worst first: south 0.6000, north 0.9000.",
         "Most of its errors are at south: 40.0% of its test cases.",

@@ -44,7 +44,7 @@ def _facts(asked: Asked, trained: Trained) -> dict[str, str]:
     fallbacks = sum(row.verdict == "fallback" and bool(row.model) for row in rows)
     return {
         "selector": asked.selector,
-        "rounds": f"{len(rows)}, this time from {trained.began_at_round}",
+        "rounds": f"{len(rows)}" + (f", this time from {began}" if (began := trained.began_at_round) > 1 else ""),
         "decisions by": ", ".join(models) or "the rule",
         "proposals replaced by the rule": str(fallbacks),
         "tokens spent on decisions": f"{sum(row.tokens for row in rows):,}",

@@ -11,9 +11,10 @@ from matplotlib.ticker import MaxNLocator
 from foa.fl.rounds import ClientRow, RoundRow
 from foa.fl.story import epsilons
 
+FEW = 30  #: rounds of which each has its own mark
 
-def picture(draw: Callable[[Axes, Sequence[RoundRow]], None], rows: Sequence[RoundRow]) -> bytes:
-    """One plot as PNG."""
+
+def _picture(draw: Callable[[Axes, Sequence[RoundRow]], None], rows: Sequence[RoundRow]) -> bytes:
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     draw(figure.subplots(), rows)
@@ -24,14 +25,15 @@ def picture(draw: Callable[[Axes, Sequence[RoundRow]], None], rows: Sequence[Rou
 
 def _accuracy(axes: Axes, rows: Sequence[RoundRow]) -> None:
     shown = [row for row in rows if row.accuracy is not None]
-    axes.plot([row.round for row in shown], [row.accuracy or 0.0 for row in shown], label="mean over clients")
-    axes.plot([row.round for row in shown], [row.worst10 or 0.0 for row in shown], label="worst tenth", linestyle="--")
+    rounds, marker = [row.round for row in shown], "o" if len(shown) <= FEW else ""  # a line of one point is not seen
+    axes.plot(rounds, [row.accuracy or 0.0 for row in shown], label="mean over clients", marker=marker)
+    axes.plot(rounds, [row.worst10 or 0.0 for row in shown], label="worst tenth", linestyle="--", marker=marker)
     for row in rows:
         if not row.taken:
             axes.axvline(row.round, color="#c44", linewidth=0.8)
-    axes.set(title="Accuracy (red: round not taken)", xlabel="round", ylim=(0, 1.02))
+    axes.set(title="Accuracy (red: round not taken)", xlabel="round", ylim=(-0.02, 1.02))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(loc="lower right")
+    axes.legend(loc="best")
 
 
 def _epsilon(axes: Axes, rows: Sequence[RoundRow]) -> None:
@@ -39,10 +41,9 @@ def _epsilon(axes: Axes, rows: Sequence[RoundRow]) -> None:
     names = sorted(spent, key=lambda name: -spent[name][0])[:40]
     axes.bar(names, [spent[name][1] for name in names], color="#ddd", label="budget")
     axes.bar(names, [spent[name][0] for name in names], color="#47a", label="spent at most")
-    axes.set(title="Privacy ε by site" if names else "Privacy: no site keeps a ledger", ylabel="ε")
+    axes.set(title="Privacy ε by site", ylabel="ε")
     axes.tick_params(axis="x", rotation=60 if len(names) > 6 else 0)
-    if names:
-        axes.legend()
+    axes.legend()
 
 
 _PARTS: Sequence[tuple[str, str, Callable[[ClientRow], bool]]] = (
@@ -87,9 +88,6 @@ def _money(axes: Axes, rows: Sequence[RoundRow]) -> None:
         )
         if any(found.values())
     ]
-    if not shown:
-        axes.set(title="Money and credit: none in this run")
-        return
     width = 0.8 / len(shown)
     for place, (label, colour, found) in enumerate(shown):
         middle = (place - (len(shown) - 1) / 2) * width
@@ -99,9 +97,18 @@ def _money(axes: Axes, rows: Sequence[RoundRow]) -> None:
     axes.legend()
 
 
-PLOTS: Mapping[str, Callable[[Axes, Sequence[RoundRow]], None]] = {
-    "accuracy": _accuracy,
-    "epsilon": _epsilon,
-    "participation": _participation,
-    "money": _money,
+_DRAWN: Mapping[str, tuple[Callable[[Axes, Sequence[RoundRow]], None], Callable[[Sequence[RoundRow]], bool]]] = {
+    "accuracy": (_accuracy, lambda rows: any(row.accuracy is not None for row in rows)),
+    "epsilon": (_epsilon, lambda rows: bool(epsilons(rows))),
+    "participation": (_participation, lambda rows: any(row.clients for row in rows)),
+    "money": (_money, lambda rows: any(_money_of(row) for row in rows)),
 }
+
+
+def pictures(rows: Sequence[RoundRow]) -> dict[str, bytes]:
+    """Every plot that has something to show, as PNG by name."""
+    return {name: _picture(draw, rows) for name, (draw, has_any) in _DRAWN.items() if has_any(rows)}
+
+
+def _money_of(row: RoundRow) -> bool:
+    return any(client.usd or client.penalty_usd or client.credit for client in row.clients)

@@ -8,7 +8,7 @@ import msgspec
 from foa.errors import StoreFailed
 from foa.fl.guard import GuardEntry
 from foa.fl.page import page
-from foa.fl.plots import PLOTS, picture
+from foa.fl.plots import pictures
 from foa.fl.rounds import RoundRow
 
 
@@ -23,7 +23,7 @@ def write_report(
     """Write the report; gives the page's path.
 
     Args:
-        folder: gets `report.html`, `rounds.json` and a PNG a plot; is created.
+        folder: gets `report.html`, `rounds.json` and a PNG for each plot that has something to show; is created.
         title: of the page.
         rows: every round.
         facts: shown at the top, name → value.
@@ -32,11 +32,11 @@ def write_report(
     Raises:
         StoreFailed: the folder cannot be written.
     """
-    pictures = {name: picture(draw, rows) for name, draw in PLOTS.items()}
-    written = page(title, rows, facts, pictures, decisions)
+    plots = pictures(rows)
+    written = page(title, rows, facts, plots, decisions)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, drawn in pictures.items():
+        for name, drawn in plots.items():
             (folder / f"{name}.png").write_bytes(drawn)
         (folder / "rounds.json").write_bytes(msgspec.json.format(msgspec.json.encode(rows), indent=1))
         (folder / "report.html").write_text(written, encoding="utf-8")

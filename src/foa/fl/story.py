@@ -96,7 +96,7 @@ def tell_story(what: str, rows: Sequence[RoundRow], *, report: Path) -> Story:
     figures = _figures(rows)
     raw = Source(kind="file", locator=str(report.with_name("rounds.json"))[-500:])
     sentences = [
-        f"{what}: {len(rows)} rounds of federated learning; every site kept its data.",
+        f"{what}: {len(rows)} round{'' if len(rows) == 1 else 's'} of federated learning; every site kept its data.",
         *_accuracy(rows[-1]),
         *_part(rows),
         *_contribution(rows),
