@@ -4,12 +4,16 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from foa.app.clock import SystemClock
+from foa.app.federated_child import lines_of
+from foa.app.federated_lines import FailedLine
 from foa.app.federated_server import RunTrainer, Served, profile_of, run_of
+from foa.app.settings import Settings, as_environment, read_settings
 from foa.app.stores import open_stores
 from foa.errors import BadInput, BudgetExceeded
 from foa.fl.project import read_project
@@ -33,8 +37,8 @@ def request(*, usd: float = 1.0, policies: Sequence[str] = ()) -> TrainRequest:
 
 
 def trainer(folder: Path, state: Path) -> RunTrainer:
-    arguments = ("--no-model", "--set", f"FOA_STATE_DIR={state}")
-    return RunTrainer(A, Served(folder=folder, project=read_project(folder), arguments=arguments), state)
+    served = Served(folder=folder, project=read_project(folder), arguments=("--no-model",))
+    return RunTrainer(A, served, Settings(state_dir=state))
 
 
 async def test_a_training_tells_its_nodes_once_and_is_not_trained_twice(
@@ -56,6 +60,28 @@ async def test_a_training_tells_its_nodes_once_and_is_not_trained_twice(
     assert isinstance(again.body, Trained)
     assert again.body.figures == first.body.figures
     assert [(one.round, one.node) for one in await brain.told(request())] == ended
+
+
+def test_a_child_goes_by_the_settings_of_its_parent_wherever_they_came_from(tmp_path: Path) -> None:
+    file = tmp_path / "foa.toml"
+    file.write_text('[settings]\nFOA_FL_BLOB_BYTES = 5000000\nFOA_LOG = "error"\n')
+    elsewhere = {"FOA_CONFIG": str(file), "FOE_TEAM_SIZE": "2"}
+    parent = read_settings(environ=elsewhere, overrides={"FOA_STATE_DIR": str(tmp_path), "FOA_DEBUG": "true"})
+    child = read_settings(environ={**elsewhere, **as_environment(parent)})
+    assert replace(child, origins={}) == replace(parent, origins={})
+    assert (child.fl_blob_bytes, child.log, child.state_dir, child.debug) == (5_000_000, "error", tmp_path, True)
+    assert child.parameters.team_size == 2
+    # made by a program, which read no file: the child does not read it either
+    made = Settings(state_dir=tmp_path)
+    assert replace(read_settings(environ={**elsewhere, **as_environment(made)}), origins={}) == made
+
+
+async def test_a_line_that_is_too_long_does_not_stop_the_reading() -> None:
+    reader = asyncio.StreamReader(limit=100)
+    good = b'{"is":"failed","error":"e"}\n'
+    reader.feed_data(b"x" * 1_000 + b"\n" + good)
+    reader.feed_eof()
+    assert [line async for line in lines_of(reader)] == [FailedLine(error="e")]
 
 
 async def test_a_run_that_cannot_go_on_is_refused_with_its_sentence(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from foa.app.federated_lines import MAX_LINE_BYTES, FailedLine, Line, TrainedLine, read_line
+from foa.app.settings import Settings, as_environment
 from foa.errors import BadMessage
 
 log = logging.getLogger(__name__)
@@ -21,15 +22,19 @@ log = logging.getLogger(__name__)
 MAX_STARTS = 4  #: of one run, when it dies without a word
 
 
-async def run_lines(arguments: Sequence[str]) -> AsyncGenerator[Line]:
+async def run_lines(arguments: Sequence[str], settings: Settings) -> AsyncGenerator[Line]:
     """Run `foa fl run` with these arguments to its end, and give its lines; the last is its end or its failure.
 
     A run that dies without having said either is started again, a bounded number of times.
+
+    Args:
+        arguments: after `foa fl run`.
+        settings: that the child goes by, wherever they came from; by its environment, where no other user reads secrets.
     """
     for start in range(1, MAX_STARTS + 1):
-        async with _process(arguments) as process:
+        async with _process(arguments, settings) as process:
             assert process.stdout is not None
-            async for line in _lines(process.stdout):
+            async for line in lines_of(process.stdout):
                 yield line
                 if isinstance(line, TrainedLine | FailedLine):
                     return
@@ -39,7 +44,7 @@ async def run_lines(arguments: Sequence[str]) -> AsyncGenerator[Line]:
 
 
 @asynccontextmanager
-async def _process(arguments: Sequence[str]) -> AsyncGenerator[asyncio.subprocess.Process]:
+async def _process(arguments: Sequence[str], settings: Settings) -> AsyncGenerator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -51,6 +56,7 @@ async def _process(arguments: Sequence[str]) -> AsyncGenerator[asyncio.subproces
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=MAX_LINE_BYTES,
+        env={**os.environ, **as_environment(settings)},
         start_new_session=True,  # so that it is killed with all it started
     )
     try:
@@ -61,13 +67,14 @@ async def _process(arguments: Sequence[str]) -> AsyncGenerator[asyncio.subproces
         await process.wait()
 
 
-async def _lines(stdout: asyncio.StreamReader) -> AsyncIterator[Line]:
+async def lines_of(stdout: asyncio.StreamReader) -> AsyncIterator[Line]:
+    """What a child says, line by line, until it ends; what is no line of ours is passed over."""
     while True:
         try:
             raw = await stdout.readline()
-        except ValueError:  # over the limit: what follows belongs to it
+        except ValueError:  # over the limit: what is left of it is no line of ours either, and has to be read all the same
             log.warning("a run said more than %d bytes in a line", MAX_LINE_BYTES)
-            return
+            continue
         if not raw:
             return
         try:

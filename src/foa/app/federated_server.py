@@ -53,10 +53,10 @@ class Served:
 class RunTrainer:
     """Trains one project; one run at a time, each in a process of its own."""
 
-    def __init__(self, agent: AgentId, served: Served, state_dir: Path) -> None:
+    def __init__(self, agent: AgentId, served: Served, settings: Settings) -> None:
         self._agent = agent
         self.served = served
-        self._state_dir = state_dir
+        self._settings = settings
 
     async def train(self, request: TrainRequest, tell: Callable[[TrainProgress], None]) -> Answer:
         """See `Trainer`.
@@ -67,11 +67,11 @@ class RunTrainer:
         """
         self._check(request.budget)
         run = run_of(self._agent, request)
-        told = Told(self._state_dir, run)
+        told = Told(self._settings.state_dir, run)
         arguments = [str(self.served.folder), "--name", run, *self.served.arguments]
         arguments += [part for label in request.task.policies for part in ("--policy", label)]
         spent = sum((one.spend for one in told.all(request, agent=self._agent)), Spend())
-        async with aclosing(run_lines(arguments)) as lines:
+        async with aclosing(run_lines(arguments, self._settings)) as lines:
             async for line in lines:
                 match line:
                     case NodeLine():
@@ -89,7 +89,7 @@ class RunTrainer:
     async def told(self, request: TrainRequest) -> Sequence[TrainProgress]:
         """See `Trainer`."""
         run = run_of(self._agent, request)
-        return await asyncio.to_thread(Told(self._state_dir, run).all, request, agent=self._agent)
+        return await asyncio.to_thread(Told(self._settings.state_dir, run).all, request, agent=self._agent)
 
     async def wished(self, place: Seat, run: str) -> str:
         """Train because sites wished for it; gives the report.
@@ -103,7 +103,7 @@ class RunTrainer:
         """
         async with (
             place.slot(),
-            aclosing(run_lines([str(self.served.folder), "--name", run, *self.served.arguments])) as lines,
+            aclosing(run_lines([str(self.served.folder), "--name", run, *self.served.arguments], self._settings)) as lines,
         ):
             async for line in lines:
                 match line:
@@ -245,4 +245,4 @@ def _agent(settings: Settings, folder: Path, name: str, arguments: Sequence[str]
     except ValueError as error:
         raise BadInput(str(error)) from error
     served = Served(folder=folder.resolve(), project=project, arguments=tuple(arguments))
-    return Agent(profile=profile, brain=RunTrainer(profile.agent_id, served, settings.state_dir))
+    return Agent(profile=profile, brain=RunTrainer(profile.agent_id, served, settings))

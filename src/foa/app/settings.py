@@ -270,6 +270,16 @@ def read_settings(
     return _build(values)
 
 
+def as_environment(settings: Settings) -> dict[str, str]:
+    """Every setting as the environment of a child process has it: the child goes by these and by nothing else."""
+    owners: Mapping[type, object] = {Settings: settings, Parameters: settings.parameters}
+    return {name: _as_text(getattr(owners[known.owner], known.field)) for name, known in known_settings().items()}
+
+
+def _as_text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def user_file(environ: Mapping[str, str]) -> TomlFile | None:
     """The user's own file: FOA_CONFIG, else `foa.toml` in the configuration folder if it is there.
 

@@ -41,7 +41,6 @@ def serve(
     arguments = ["--wait", str(wait), *(["--no-model"] if no_model else [])]
     arguments += [] if clients is None else ["--clients", str(clients)]
     arguments += [] if simulate else ["--broker", settings.broker_url]
-    arguments += [part for pair in pairs or () for part in ("--set", pair)]
     asyncio.run(_serve(settings, folders, name, arguments))
 
 
