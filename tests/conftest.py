@@ -11,6 +11,7 @@ NEED_FL = [
     "contract/test_fl_grids.py",
     "integration/test_fl_compression.py",
     "integration/test_fl_events.py",
+    "integration/test_fl_hostile_server.py",
     "integration/test_fl_negotiation.py",
     "integration/test_fl_metrics.py",
     "integration/test_fl_mixed.py",
@@ -24,6 +25,7 @@ NEED_FL = [
     "integration/test_fl_serve.py",
     "integration/test_fl_training.py",
     "integration/test_fl_widths.py",
+    "integration/test_fl_wishes.py",
     "unit/test_fl_plots.py",
     "unit/test_fl_told.py",
 ]

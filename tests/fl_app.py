@@ -4,6 +4,9 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
+#: What a guardian may change, and by which key the app would hear it.
+KEYS = {"epochs": "local-epochs", "noise_multiplier": "noise", "steps": "steps", "batch": "batch"}
+
 
 def data(partition: int) -> tuple[np.ndarray, np.ndarray]:
     """Twenty points of y = x · (2, −1) with noise that differs between partitions."""

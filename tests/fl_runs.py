@@ -95,7 +95,7 @@ def site_with(limits: Limits, ledger: PrivacyLedger | None = None, records: int 
         guardian=Guardian(limits, ledger),
         condition=lambda: Condition(records=records),
         clock=HandClock(),
-        keys={"epochs": "local-epochs"},
+        keys=fl_app.KEYS,
         **given,
     )
     return [guardian_mod(site)]

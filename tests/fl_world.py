@@ -71,7 +71,7 @@ def guarded_site(
         guardian=Guardian(limits or Limits(), ledger),
         condition=lambda: Condition(records=2000),
         clock=HandClock(),
-        keys=keys or {"epochs": "local-epochs"},
+        keys=keys or fl_app.KEYS,
     )
     return Place(
         name=name,

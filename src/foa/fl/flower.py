@@ -86,6 +86,11 @@ def unpack(payload: bytes) -> Message:
         raise BadMessage(f"not a usable Flower message: {str(error)[:200]}") from error
 
 
+def category_of(message: Message) -> str:
+    """`train`, `evaluate` or `query`: an app answers `train.default` with the very function that answers `train`."""
+    return message.metadata.message_type.partition(".")[0]
+
+
 def failure(message: Message, code: int, reason: str) -> Message:
     """The reply that says why there is none."""
     return Message(Error(code=code, reason=reason[:500]), reply_to=message)

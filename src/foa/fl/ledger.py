@@ -2,6 +2,7 @@
 
     debit(key) ─► train ─► keep(key, reply) ─► send
         │            └─ killed here: the debit stands; the same key trains again under it, nothing was sent
+        │            └─ the app failed: that it did was told, so the round is over (`keep` with nothing)
         └─ refused: BudgetExceeded, nothing written
 
 Write-ahead: the debit is on disk before training starts and nothing gives it back. A round key is debited once; a repeated
@@ -157,6 +158,8 @@ class PrivacyLedger:
 
     def keep(self, key: str, reply: bytes) -> bytes:
         """Store the reply of a paid round before it is sent. Gives the one to send: the first that was kept.
+
+        An empty one says that the round was answered and that there is nothing to send again.
 
         Raises:
             StoreFailed: it could not be stored, or the key was never debited; do not send.

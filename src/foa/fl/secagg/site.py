@@ -13,7 +13,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from foa.errors import BadMessage
 from foa.fl.aggregate import Arrays
 from foa.fl.contents import arrays_of, metric
-from foa.fl.flower import REFUSED, ClientAppCallable, failure
+from foa.fl.flower import REFUSED, ClientAppCallable, category_of, failure
 from foa.fl.guardian import TrainAsk
 from foa.fl.secagg import wire
 from foa.fl.secagg.assembly import Revealed, Shared
@@ -62,7 +62,7 @@ class SecureSeat:
 
     def __call__(self, message: Message, context: Context) -> Message:
         """Answer one message."""
-        if message.metadata.message_type != "train" or RECORD not in message.content.config_records:
+        if category_of(message) != "train" or RECORD not in message.content.config_records:
             return self._app(message, context)
         try:
             ask = read_ask(message.content.config_records[RECORD])
