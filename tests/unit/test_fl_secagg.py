@@ -179,6 +179,33 @@ def test_no_threshold_lets_half_of_the_holders_give_both_secrets() -> None:
     assert [threshold(holders) for holders in (3, 4, 5, 6, 9, 65)] == [2, 3, 4, 4, 6, 44]
 
 
+def test_a_threshold_that_two_helpers_could_turn_against_one_is_refused() -> None:
+    # of nine with a threshold of five, two helpers and half of the other seven would give both secrets of a member
+    member = Member(node=1, about="r")
+    keys = {1: member.keys(), **{node: Member(node=node, about="r").keys() for node in range(2, 10)}}
+    with pytest.raises(BadMessage, match="threshold of 5"):
+        member.share(keys, 5)
+
+
+@pytest.mark.parametrize(("least", "reveals"), [(6, False), (5, True)])
+def test_lies_that_differ_from_member_to_member_leave_as_many_in_the_sum_as_an_owner_wants(
+    least: int, reveals: bool
+) -> None:
+    nodes = range(9)
+    members = {node: Member(node=node, about="r", survivors_min=least) for node in nodes}
+    server = Assembly({node: member.keys() for node, member in members.items()}, "r")
+    sealed = {node: members[node].share(keys, server.threshold) for node, keys in server.introduce().items()}
+    for node in nodes:
+        members[node].hide({other: sealed[other][node] for other in nodes if other != node}, np.zeros(1, np.uint32))
+    # each hears of three gone only; 8 × 3 shares make 4 members gone where six are needed for each: five are left
+    lies = {8: (5, 6, 7), 7: (5, 6, 8), 6: (5, 7, 8), 5: (6, 7, 8), 0: (5, 6, 7), 1: (5, 6, 8), 2: (5, 7, 8), 3: (6, 7, 8)}
+    given = 0
+    for node, gone in lies.items():
+        with contextlib.suppress(BadMessage):
+            given += len(members[node].reveal([other for other in nodes if other not in gone], gone)[1])
+    assert (given >= 4 * server.threshold) is reveals
+
+
 def test_a_server_that_makes_keys_up_for_one_person_is_caught_where_it_can_be() -> None:
     member = Member(node=1, about="r")
     own, other = member.keys(), Member(node=2, about="r").keys()

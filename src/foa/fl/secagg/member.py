@@ -67,7 +67,7 @@ class Member:
             threshold: shares that give a secret back.
 
         Raises:
-            BadMessage: too few, a key twice, its own changed, or a threshold that half of them reach.
+            BadMessage: too few, a key twice, its own changed, or a threshold under two thirds of them.
         """
         self._enter("share", "hide")
         own = Keys(public(self._sealing), public(self._masking))
@@ -77,8 +77,9 @@ class Member:
             raise BadMessage(
                 "the keys of this round are not those of different members, this one among them: taking no part"
             )
-        if len(keys) < LEAST or not len(keys) < 2 * threshold <= 2 * len(keys):
-            # if half sufficed, one half could be told that a member is there and the other that it left: both secrets
+        if len(keys) < LEAST or not 2 * len(keys) <= 3 * threshold <= 3 * len(keys):
+            # if half sufficed, one half could be told that a member is there and the other that it left: both secrets;
+            # at two thirds a server that lies so needs the help of a third of them
             raise BadMessage(f"{len(keys)} members with a threshold of {threshold} would not hide an update")
         self._threshold = threshold
         places = {node: place for place, node in enumerate(sorted(keys), 1)}
@@ -134,4 +135,8 @@ class Member:
             raise BadMessage("a member is called there and gone at once, or is a stranger: revealing nothing")
         if len(there) < max(self._threshold, self._least):
             raise BadMessage(f"only {len(there)} updates would be added up: revealing nothing")
+        holders = len(self._others) + 1
+        if holders - holders * len(gone) // self._threshold < self._least:
+            # each may be told of others that are gone, and a threshold of such shares makes one of them gone
+            raise BadMessage(f"with {len(gone)} gone the sum could be of fewer than {self._least}: revealing nothing")
         return {node: self._held[node][0] for node in there}, {node: self._held[node][1] for node in gone}
