@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from foa.app.clock import SystemClock
+from foa.app.fabric import IN_MEMORY
 from foa.app.federated_child import lines_of
 from foa.app.federated_lines import FailedLine
-from foa.app.federated_server import RunTrainer, Served, profile_of, run_of
+from foa.app.federated_server import RunTrainer, Served, profile_of, run_of, serve_projects, session_of
 from foa.app.settings import Settings, as_environment, read_settings
 from foa.app.stores import open_stores
 from foa.errors import BadInput, BudgetExceeded
@@ -109,6 +110,28 @@ async def test_what_it_may_cost_is_asked_before_anything_is_trained(tmp_path: Pa
     folder = make_project(tmp_path / "lines", more="usd_a_round = 0.5")
     with pytest.raises(BudgetExceeded, match=r"2 rounds may cost up to US\$ 1.00 and the request has US\$ 0.90"):
         await trainer(folder, tmp_path / "state").train(request(usd=0.9), lambda _: None)
+
+
+async def test_prices_that_are_bargained_over_count_in_what_it_may_cost(tmp_path: Path) -> None:
+    # 2 rounds × 3 sites × at most US$ 0.30
+    folder = make_project(tmp_path / "lines", more="[negotiation]\nrounds = 2\nusd_max = 0.3")
+    with pytest.raises(BudgetExceeded, match=r"2 rounds may cost up to US\$ 1.80 and the request has US\$ 1.70"):
+        await trainer(folder, tmp_path / "state").train(request(usd=1.7), lambda _: None)
+
+
+async def test_a_second_server_of_an_agent_is_refused_and_elsewhere_it_has_a_session_of_its_own(tmp_path: Path) -> None:
+    folder = make_project(tmp_path / "lines")
+    here, there = (Settings(state_dir=tmp_path / name, broker_url=IN_MEMORY) for name in ("here", "there"))
+    async with asyncio.timeout(60):
+        async with serve_projects(here, [folder]):
+            with pytest.raises(BadInput, match="another `foa fl serve` here serves lines-training"):
+                async with serve_projects(here, [folder]):
+                    pass
+            async with serve_projects(there, [folder]) as (agent,):
+                assert agent.profile.agent_id == A
+        async with serve_projects(here, [folder]):  # its place is free again
+            pass
+    assert session_of(here, [A]) == session_of(here, [A]) != session_of(there, [A])
 
 
 def test_a_project_introduces_itself_by_its_file(tmp_path: Path) -> None:

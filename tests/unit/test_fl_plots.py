@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
-from foa.fl.plots import pictures
 from tests.unit.test_fl_page import ROW
+
+from foa.fl.plots import pictures
 
 
 def test_only_plots_with_something_to_show_are_drawn() -> None:

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from foa.agents.brain import Agent, Answer, Revised, Revision
 from foa.agents.host import AgentHost
 from foa.agents.profile import AgentProfile, Limits, slug
 from foa.agents.seat import Seat
+from foa.app.alive import held
 from foa.app.clock import SystemClock
 from foa.app.fabric import Fabric, open_fabric
 from foa.app.federated_child import run_lines
@@ -24,6 +25,7 @@ from foa.app.federated_lines import FailedLine, NodeLine, TrainedLine
 from foa.app.federated_told import Told
 from foa.app.federated_wishes import serve_wishes
 from foa.app.federation import run_agents
+from foa.app.keys import host_key
 from foa.app.models import open_embedder
 from foa.app.places import journal_file
 from foa.app.settings import Settings
@@ -33,6 +35,7 @@ from foa.fl.project import Project, read_project
 from foa.job import one_error
 from foa.messages import DraftRequest, Propose, Refused, TrainProgress, TrainRequest
 from foa.ports import Clock
+from foa.registry.keys import public_key
 from foa.values.budget import Budget, Spend
 from foa.values.ids import AgentId, JobId, check_id
 
@@ -47,7 +50,13 @@ class Served:
 
     folder: Path
     project: Project
-    arguments: tuple[str, ...]  #: of `foa fl run`, besides its folder and name
+    arguments: tuple[str, ...]  #: of `foa fl run`, besides its folder, name and clients
+    clients: int | None = None  #: sites that its app is to make; None: as many as it says
+
+    def command(self, run: str) -> list[str]:
+        """The arguments of `foa fl run` for one run."""
+        clients = () if self.clients is None else ("--clients", str(self.clients))
+        return [str(self.folder), "--name", run, *clients, *self.arguments]
 
 
 class RunTrainer:
@@ -68,7 +77,7 @@ class RunTrainer:
         self._check(request.budget)
         run = run_of(self._agent, request)
         told = Told(self._settings.state_dir, run)
-        arguments = [str(self.served.folder), "--name", run, *self.served.arguments]
+        arguments = self.served.command(run)
         arguments += [part for label in request.task.policies for part in ("--policy", label)]
         spent = sum((one.spend for one in told.all(request, agent=self._agent)), Spend())
         async with aclosing(run_lines(arguments, self._settings)) as lines:
@@ -116,12 +125,9 @@ class RunTrainer:
         raise BadInput(f"run {run} ended without a word")
 
     def _check(self, budget: Budget) -> None:
-        project = self.served.project
-        most = project.usd_a_round * project.rounds
+        most, rounds = self.served.project.usd_most(self.served.clients), self.served.project.rounds
         if most > budget.usd:
-            raise BudgetExceeded(
-                f"{project.rounds} rounds may cost up to US$ {most:.2f} and the request has US$ {budget.usd:.2f}"
-            )
+            raise BudgetExceeded(f"{rounds} rounds may cost up to US$ {most:.2f} and the request has US$ {budget.usd:.2f}")
 
     async def propose(self, request: Propose) -> Answer:
         """It plans nothing."""
@@ -181,7 +187,12 @@ def profile_of(folder: Path, project: Project, name: str = "") -> AgentProfile:
 
 @asynccontextmanager
 async def serve_projects(
-    settings: Settings, folders: Sequence[Path], *, name: str = "", arguments: Sequence[str] = ()
+    settings: Settings,
+    folders: Sequence[Path],
+    *,
+    name: str = "",
+    clients: int | None = None,
+    arguments: Sequence[str] = (),
 ) -> AsyncGenerator[tuple[Agent, ...]]:
     """Announce projects at the settings' broker and train them while the block lasts.
 
@@ -189,16 +200,17 @@ async def serve_projects(
         settings: broker, state folder.
         folders: of the projects.
         name: of the agent, where there is one project; by default made of the folder's.
+        clients: sites that their apps are to make.
         arguments: of `foa fl run`, for every run.
 
     Raises:
-        BadInput: a project is not usable, or one name was given for several.
+        BadInput: a project is not usable, one name was given for several, or another process here serves one of them.
         BrokerUnreachable: no broker at that address.
         StoreFailed: the state folder cannot be written.
     """
     if name and len(folders) > 1:
         raise BadInput("--name is for one project: leave it out, each is then called after its folder")
-    agents = tuple(_agent(settings, folder, name, arguments) for folder in folders)
+    agents = tuple(_agent(settings, _served(folder, clients, arguments), name) for folder in folders)
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         stack.enter_context(one_error())
@@ -206,11 +218,28 @@ async def serve_projects(
         stores = await enter(open_stores(journal_file(settings), clock))
         embedder = await enter(open_embedder(settings))
         fabric = await enter(open_fabric(settings))
-        # always the same session: what was asked and not answered comes again after a restart
-        host = f"fl-serve-{hashlib.sha256(' '.join(agent.profile.agent_id for agent in agents).encode()).hexdigest()[:12]}"
+        for agent in agents:
+            stack.enter_context(_alone(settings, agent.profile.agent_id))
+        host = session_of(settings, [agent.profile.agent_id for agent in agents])
         running = await enter(run_agents(settings, fabric, agents, embedder=embedder, stores=stores, clock=clock, host=host))
         await enter(_wishing(settings, fabric, agents, running, clock))
         yield agents
+
+
+def session_of(settings: Settings, agents: Sequence[AgentId]) -> str:
+    """Name of the connection: always the same here, so what was asked and not answered comes again after a restart.
+
+    With the key of this state folder in it, for a second one of a name at the broker would throw the first out.
+    """
+    said = " ".join([public_key(host_key(settings.state_dir)), *agents])
+    return f"fl-serve-{hashlib.sha256(said.encode()).hexdigest()[:12]}"
+
+
+def _alone(settings: Settings, agent: AgentId) -> AbstractContextManager[None]:
+    """Be the only process of this state folder that serves an agent."""
+    name = f"fl-serve-{hashlib.sha256(agent.encode()).hexdigest()[:12]}"
+    taken = f"another `foa fl serve` here serves {agent}: stop it first, or give this one another --name"
+    return held(settings.state_dir, name, taken=taken)
 
 
 @asynccontextmanager
@@ -238,11 +267,13 @@ def _wishable(agents: Sequence[Agent], host: AgentHost | None) -> Iterator[tuple
             yield agent.brain, host.seat(agent.profile.agent_id)
 
 
-def _agent(settings: Settings, folder: Path, name: str, arguments: Sequence[str]) -> Agent:
-    project = read_project(folder)
+def _served(folder: Path, clients: int | None, arguments: Sequence[str]) -> Served:
+    return Served(folder=folder.resolve(), project=read_project(folder), arguments=tuple(arguments), clients=clients)
+
+
+def _agent(settings: Settings, served: Served, name: str) -> Agent:
     try:
-        profile = profile_of(folder, project, name)
+        profile = profile_of(served.folder, served.project, name)
     except ValueError as error:
         raise BadInput(str(error)) from error
-    served = Served(folder=folder.resolve(), project=project, arguments=tuple(arguments))
     return Agent(profile=profile, brain=RunTrainer(profile.agent_id, served, settings))

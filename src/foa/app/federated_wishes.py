@@ -176,7 +176,7 @@ class WishDesk:
 
     def _due(self) -> Start | NotYet:
         present = {block.agent for block in self._roll.present.values()}
-        cost = self._plan.usd_a_round * self._plan.rounds
+        cost = self._plan.usd_most()
         return self._book.due(now=self._clock.now(), cost_usd=cost, present=present, rules=self._rules)
 
     async def _run(self, start: Start) -> None:

@@ -39,13 +39,12 @@ def serve(
     if not settings.broker_url:
         raise BadInput("name the broker where the federation is: --broker mqtt://127.0.0.1:1883")
     arguments = ["--wait", str(wait), *(["--no-model"] if no_model else [])]
-    arguments += [] if clients is None else ["--clients", str(clients)]
     arguments += [] if simulate else ["--broker", settings.broker_url]
-    asyncio.run(_serve(settings, folders, name, arguments))
+    asyncio.run(_serve(settings, folders, name, clients, arguments))
 
 
-async def _serve(settings: Settings, folders: list[Path], name: str, arguments: list[str]) -> None:
-    async with serve_projects(settings, folders, name=name, arguments=arguments) as agents:
+async def _serve(settings: Settings, folders: list[Path], name: str, clients: int | None, arguments: list[str]) -> None:
+    async with serve_projects(settings, folders, name=name, clients=clients, arguments=arguments) as agents:
         names = ", ".join(agent.profile.agent_id for agent in agents)
         say(f"{count(len(agents), 'project')} at {settings.broker_url}: {names}")
         await until_stopped()

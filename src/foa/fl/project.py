@@ -93,6 +93,18 @@ class Project:
     secure_aggregation: bool = False
     sites: Annotated[tuple[SiteSpec, ...], msgspec.Meta(max_length=100_000)] = ()
 
+    def usd_most(self, clients: int | None = None) -> float:
+        """What a run may pay its sites at most, US dollars: by auction, or the last price to each that trains.
+
+        Args:
+            clients: sites that the app is to make; None: as many as the project says.
+        """
+        if self.usd_a_round > 0 or self.negotiation.rounds == 0:
+            return self.rounds * self.usd_a_round
+        sites = clients or len(self.sites) or self.clients
+        price = max(self.negotiation.usd, self.negotiation.usd_max)
+        return self.rounds * min(self.bounds.k_max, sites) * price
+
 
 def read_project(folder: Path) -> Project:
     """What a folder's FL.toml says.
