@@ -93,6 +93,17 @@ async def test_an_auction_takes_sealed_prices_from_the_exchange_not_from_the_car
     assert 0 < sum(client.usd for client in row.clients) <= 6.0
 
 
+async def test_an_auction_values_a_site_by_the_work_that_it_agreed_to() -> None:
+    mods = {SITES[0]: site_with(Limits(epochs_max=2), usd_a_round=1.0), SITES[1]: site_with(Limits(), usd_a_round=1.0)}
+    blocks = {site: FlBlock(agent=site, samples=20, usd_a_round=9.0) for site in SITES}
+    settings = replace(BARGAIN, usd_a_round=3.0)
+    trained = await go(a_run(rounds=1, settings=settings), mods=mods, blocks=blocks, led_by=agent(k=6))
+    row = trained.state.rows[0]
+    # the first does 2 of 5 epochs: worth 0.4 of the second, so beside it it may ask 3 · 0.4 / 1.4 = 0.86, and it asks 1.
+    # The second may ask 1 / 0.4 = 2.5 before the first is cheaper. Counted as equals both would have won, at 1.5 each
+    assert {client.client: client.usd for client in row.clients if client.kind == "trained"} == {SITES[1]: 2.5}
+
+
 async def test_a_round_that_nobody_sells_for_the_money_ends_with_nobody() -> None:
     mods = {site: site_with(Limits(), usd_a_round=9.0) for site in SITES[1:]}
     blocks = {SITES[0]: FlBlock(agent=SITES[0], samples=20, usd_a_round=9.0)}

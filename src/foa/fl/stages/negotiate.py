@@ -101,7 +101,10 @@ def _bought(cohort: Cohort, state: State, settings: AgenticSettings) -> Cohort:
         for client in cohort.choice.clients
         if cohort.asks(client)
     }
-    bids = [Bid(client=client, usd=usd, value=worth(blocks[client], state)) for client, usd in prices.items()]
+    bids = [
+        Bid(client=client, usd=usd, value=worth(blocks[client], state) * _share_of_work(cohort.talks.get(client)))
+        for client, usd in prices.items()
+    ]
     award = auction(bids, budget_usd=settings.usd_a_round)
     for client, why in award.refused.items():
         if client in cohort.talks:
@@ -113,3 +116,11 @@ def _bought(cohort: Cohort, state: State, settings: AgenticSettings) -> Cohort:
     # who was outbid was not asked to train: that is no refusal of its own
     clients = tuple(client for client in cohort.choice.clients if client not in award.refused)
     return replace(cohort, choice=replace(cohort.choice, clients=clients), payments=dict(award.payments))
+
+
+def _share_of_work(talk: Talk | None) -> float:
+    """What a client agreed to do of what it was asked; without this, who does a quarter would be paid as for the whole."""
+    if talk is None or talk.agreed is None:
+        return 1.0
+    wanted, agreed = talk.bids[0], talk.agreed
+    return agreed.width / wanted.width * min(agreed.epochs / wanted.epochs, agreed.steps / wanted.steps)
