@@ -62,7 +62,7 @@ async def test_a_model_goes_out_and_an_update_comes_back(tmp_path: Path) -> None
         there.drop(offered)
         there.drop(brought)
         assert files(tmp_path) == []
-        with pytest.raises(BadMessage, match="404 no such blob is offered"):
+        with pytest.raises(BadMessage, match="404"):
             await asyncio.to_thread(site.get, offered)
 
 
@@ -165,6 +165,27 @@ async def test_a_site_believes_no_server_about_size_content_or_address(tmp_path:
                 HttpBlobs(replace(there.place(SITE), url=url), tmp_path)
     with pytest.raises(Unreachable, match="FOA_FL_URL"):
         await asyncio.to_thread(site.get, claim)
+
+
+async def test_what_stands_at_an_address_is_not_told_to_the_server_that_named_it(tmp_path: Path) -> None:
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 403 Password Is Swordfish\r\n\r\n")
+        try:
+            while True:
+                writer.write(b"the password is swordfish " * 1_000)
+                await writer.drain()
+        except ConnectionError:
+            writer.close()
+
+    async with await asyncio.start_server(endless, "127.0.0.1", 0) as inside:
+        url = f"http://127.0.0.1:{inside.sockets[0].getsockname()[1]}/admin"
+        site = HttpBlobs(BlobPlace(at="http", run="run-1", url=url, token="t"), tmp_path)
+        with pytest.raises(BadMessage, match="403") as fetching:
+            await asyncio.to_thread(site.get, claim_of(MODEL))
+        with pytest.raises(StoreFailed, match="403") as bringing:
+            await asyncio.to_thread(site.put, b"update")
+    assert "swordfish" not in f"{fetching.value} {bringing.value}".lower()
 
 
 async def test_over_https_a_site_believes_a_certificate_it_was_given_and_no_other(tmp_path: Path) -> None:

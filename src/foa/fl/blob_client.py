@@ -1,6 +1,7 @@
 """Blobs over HTTP, at a site: fetches what the server of a run offers, and brings it the site's updates. Blocking."""
 
 import hashlib
+import logging
 import ssl
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ import httpx
 
 from foa.errors import BadMessage, StoreFailed, Unreachable
 from foa.fl.blobs import MAX_BLOB_BYTES, BlobClaim, BlobPlace, claim_of
+
+log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 1 << 20
 SECONDS = 60.0  #: for each read and write
@@ -57,10 +60,10 @@ class HttpBlobs:
         if claim.size > self._bytes:
             raise StoreFailed(f"a blob of {claim.size:,} bytes is over the limit of {self._bytes:,} (FOA_FL_BLOB_BYTES)")
         with self._failing("bring"), self._client() as client:
-            headers = {"content-length": str(claim.size)}
-            answer = client.put(f"{self._url}/blobs/{claim.sha256}", content=_pieces(blob), headers=headers)
-            if answer.status_code != 204:
-                raise StoreFailed(f"the server did not take an update: {answer.status_code} {answer.text[:200]}")
+            headers, address = {"content-length": str(claim.size)}, f"{self._url}/blobs/{claim.sha256}"
+            with client.stream("PUT", address, content=_pieces(blob), headers=headers) as answer:
+                if answer.status_code != 204:
+                    raise StoreFailed(f"the server did not take an update: {_status(answer)}")
         return claim
 
     def get(self, claim: BlobClaim) -> bytes:
@@ -76,8 +79,7 @@ class HttpBlobs:
         address = f"{self._url}/blobs/{claim.sha256}"
         with self._failing("fetch"), self._client() as client, client.stream("GET", address) as answer:
             if answer.status_code != 200:
-                said = answer.read()[:200].decode(errors="replace")
-                raise BadMessage(f"blob {claim.sha256[:12]}… cannot be fetched: {answer.status_code} {said}")
+                raise BadMessage(f"blob {claim.sha256[:12]}… cannot be fetched: {_status(answer)}")
             return self._checked(claim, answer.iter_raw(CHUNK_BYTES))
 
     def drop(self, claim: BlobClaim) -> None:
@@ -127,6 +129,16 @@ class _Failing:
             ) from error
         if isinstance(error, OSError):
             raise StoreFailed(f"cannot {self._what} a model: {error}") from error
+
+
+def _status(answer: httpx.Response) -> str:
+    """What a no says, for an error that goes back to the server of the run: never a word of what stands at the address.
+
+    The server names the address, and it may be one that only this site can read.
+    """
+    said = next(answer.iter_raw(), b"")[:200]
+    log.warning("%s answered %d: %r", answer.url.host, answer.status_code, said)
+    return f"status {answer.status_code}; the log of this site has the words"
 
 
 def _checked(url: str, hosts: tuple[str, ...]) -> str:
