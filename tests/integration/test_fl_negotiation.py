@@ -9,11 +9,13 @@ from flwr.app import Context, Message
 
 from foa.errors import PolicyDenied
 from foa.fl.block import FlBlock
-from foa.fl.guardian import Limits
+from foa.fl.client_mod import Site, guardian_mod
+from foa.fl.guardian import Condition, Guardian, Limits
 from foa.fl.ledger import PrivacyLedger
 from foa.fl.negotiation import Negotiation
 from foa.fl.plans import Bounds
 from foa.fl.privacy import NoisyTraining, plan_budget
+from foa.fl.rounds import ClientRow
 from foa.fl.server import ServerAgent
 from foa.fl.stages.secure import secure_bounds
 from foa.fl.training import train
@@ -101,7 +103,9 @@ async def test_an_auction_values_a_site_by_the_work_that_it_agreed_to() -> None:
     row = trained.state.rows[0]
     # the first does 2 of 5 epochs: worth 0.4 of the second, so beside it it may ask 3 · 0.4 / 1.4 = 0.86, and it asks 1.
     # The second may ask 1 / 0.4 = 2.5 before the first is cheaper. Counted as equals both would have won, at 1.5 each
-    assert {client.client: client.usd for client in row.clients if client.kind == "trained"} == {SITES[1]: 2.5}
+    assert {client.client: client.usd for client in row.clients if client.kind == "trained"} == {
+        SITES[1]: pytest.approx(2.5)
+    }
 
 
 async def test_a_round_that_nobody_sells_for_the_money_ends_with_nobody() -> None:
@@ -127,6 +131,47 @@ async def test_a_site_with_a_ledger_pays_once_for_bids_and_then_for_each_round(t
         assert told.noise_multiplier == agreed.noise_multiplier
         assert agreed.noise_multiplier % 0.125 == 0
     book.close()
+
+
+async def test_a_kept_reply_to_a_round_that_is_asked_again_after_a_kill_is_no_lie(tmp_path: Path) -> None:
+    book, clock = ledger(tmp_path / "ledger.db"), HandClock()
+
+    def slowly(message: Message, context: Context, call_next: Any) -> Message:
+        clock.seconds += 100.0 if message.metadata.message_type == "train" else 0.0
+        return call_next(message, context)
+
+    def site() -> list[object]:
+        rules, device = Guardian(Limits(noise_min=1.5), book), Condition(records=2000)
+        behind = Site(guardian=rules, condition=lambda: device, clock=clock, usd_a_round=1.0, keys=fl_app.KEYS)
+        return [guardian_mod(behind), slowly]
+
+    async def first_round() -> ClientRow:
+        blocks = {SITES[0]: FlBlock(agent=SITES[0], samples=2048)}
+        run = a_run(rounds=1, settings=BARGAIN)
+        trained = await go(run, mods={SITES[0]: site()}, blocks=blocks, led_by=agent(k=6))
+        return of(trained.state.rows[0], SITES[0])
+
+    # it says 100 s in a round of less than a second, which is found
+    lied = await first_round()
+    assert lied.findings == (lied.findings[0],)
+    assert "it claimed 100.0 s of training" in lied.findings[0]
+    # the server was killed before it saved the round, asks again, and hears at once what the ledger has paid for
+    again = await first_round()
+    assert again.told is not None
+    assert (again.told.seconds, again.told.again) == (100.0, True)
+    assert (again.findings, again.usd) == ((), 1.25)
+    book.close()
+
+
+async def test_only_the_first_round_of_a_server_can_have_been_asked_before(tmp_path: Path) -> None:
+    def boasting(message: Message, context: Context, call_next: Any) -> Message:
+        reply = call_next(message, context)
+        if message.metadata.message_type == "train":
+            reply.content["foa"]["seconds"], reply.content["foa"]["again"] = 1e6, True
+        return reply
+
+    trained = await go(a_run(rounds=2), mods={SITES[0]: [boasting, *site_with(Limits())]}, led_by=agent(k=6))
+    assert [of(row, SITES[0]).lied for row in trained.state.rows] == [False, True]
 
 
 async def test_a_site_that_is_not_cleared_is_no_candidate_and_the_row_says_why() -> None:

@@ -189,6 +189,8 @@ def _again(kept: bytes, ask: TrainAsk, message: Message) -> Message:
         del content[KEPT]
         if hidden and not ask.secure_aggregation:
             raise BadMessage("this round was answered under secure aggregation, and is not answered without")
+    if RECORD in content.config_records:
+        content.config_records[RECORD]["again"] = True
     return Message(content, reply_to=message)
 
 

@@ -125,6 +125,7 @@ class Told:
     epsilon_budget: float  #: −1: it keeps no ledger
     epsilon_left: float  #: in steps of ½; −1: it keeps no ledger
     by: str = ""  #: the model that decided and what its guard said; empty: the rules
+    again: bool = False  #: the round was asked before and this is the reply of then, with the time and the terms of then
 
 
 def write_told(told: Told) -> dict[str, Scalar]:

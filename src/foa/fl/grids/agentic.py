@@ -83,6 +83,7 @@ class AgenticGrid(Grid):
         self._profiles = profiles
         self._barred = barred or dict[AgentId, str]
         self.state = state or State()
+        self._first = self.state.memory.round + 1  #: round of this process
         self._validate = validate
         self._on_round = on_round
         self._events = Events(on_node)
@@ -176,7 +177,7 @@ class AgenticGrid(Grid):
         received = self._exchange(messages, asked, cohort, within)
         seconds = time.monotonic() - began
         base = arrays_of(messages[0]) if messages else {}
-        audited, owed = inspect(received, base, cohort, self.state.owed, seconds=seconds)
+        audited, owed = inspect(received, base, cohort, self.state.owed, seconds=seconds, first=cohort.round == self._first)
         counted = {row.client for row in audited}
         received = replace(received, rows=(*audited, *(row for row in unasked(cohort) if row.client not in counted)))
         self.state = learn(replace(self.state, owed=owed), received, cohort, self._settings, seconds=seconds)

@@ -14,7 +14,7 @@ from foa.values.ids import AgentId
 
 
 def inspect(
-    received: Received, base: Arrays, cohort: Cohort, owed: Mapping[AgentId, float], *, seconds: float
+    received: Received, base: Arrays, cohort: Cohort, owed: Mapping[AgentId, float], *, seconds: float, first: bool = False
 ) -> tuple[tuple[ClientRow, ...], dict[AgentId, float]]:
     """The rows after the audit, and what each client owes of its penalties.
 
@@ -24,8 +24,10 @@ def inspect(
         cohort: of the round.
         owed: penalties of earlier rounds that no pay has covered yet, US dollars.
         seconds: the round took.
+        first: of this server process: only that may have been asked before, by one that was killed. Who then answers as
+            it did before is not held to the time and the terms of now.
     """
-    evidence = _evidence(received, base, cohort, seconds)
+    evidence = _evidence(received, base, cohort, seconds, first=first)
     rows, owes = list[ClientRow](), dict(owed)
     for row in received.rows:
         client = AgentId(row.client)
@@ -46,7 +48,7 @@ def _judged(row: ClientRow, seen: Evidence, others: Sequence[Evidence], owed: fl
     return replace(row, usd=paid, credit=credit, findings=texts, lied=lied, penalty_usd=penalty), owes
 
 
-def _evidence(received: Received, base: Arrays, cohort: Cohort, seconds: float) -> dict[AgentId, Evidence]:
+def _evidence(received: Received, base: Arrays, cohort: Cohort, seconds: float, *, first: bool) -> dict[AgentId, Evidence]:
     updates, limits = {update.client: update for update in received.sifted.kept}, sample_limits(cohort)
     found = dict[AgentId, Evidence]()
     for row in received.rows:
@@ -54,13 +56,14 @@ def _evidence(received: Received, base: Arrays, cohort: Cohort, seconds: float) 
         if row.kind != "trained":
             continue
         update, noised = updates.get(client), row.told is not None and row.told.noise_multiplier > 0
+        again = first and row.told is not None and row.told.again
         found[client] = Evidence(
             told=row.told,
-            agreed=cohort.agreed(client),
+            agreed=None if again else cohort.agreed(client),
             samples=received.claimed.get(client, 0),
             samples_most=limits.get(client),
             loss=None if noised else received.losses.get(client),
-            seconds=seconds,
+            seconds=None if again else seconds,
             width=None if update is None else _width(base, update),
             moved=None if update is None or noised else _moved(base, update),
         )
