@@ -114,6 +114,7 @@ class WishDesk:
         self._start = start
         self._book = _read(path)
         self._changed = asyncio.Event()
+        self._writing = asyncio.Lock()  # from reading the book to having it on disk: a wish may come while a run begins
 
     @property
     def book(self) -> WishBook:
@@ -155,9 +156,10 @@ class WishDesk:
             # whoever it is has no card here that could vouch for it, so it is not answered either
             raise BadMessage(f"{site} is no site of {self._project}: {self._roll.barred.get(site, 'it has no card')}")
         wish = decode_wish(payload, site=site, key=key)
-        book, said = self._book.hear(wish, now=self._clock.now(), purpose=self._plan.purpose, rules=self._rules)
-        if book != self._book:
-            await self._keep(book)
+        async with self._writing:
+            book, said = self._book.hear(wish, now=self._clock.now(), purpose=self._plan.purpose, rules=self._rules)
+            if book != self._book:
+                await self._keep(book)
         text = said.text
         if said.state != "refused" and isinstance(due := self._due(), NotYet):
             text = f"{text}; {due.reason}"
@@ -183,7 +185,8 @@ class WishDesk:
         now = self._clock.now()
         run = f"wish-{hashlib.sha256(' '.join(wish.id for wish in start.wishes).encode()).hexdigest()[:16]}"
         # on disk before the run: a server that is killed does not begin it again at once
-        await self._keep(self._book.begun(start, now=now))
+        async with self._writing:
+            await self._keep(self._book.begun(start, now=now))
         for wish in start.wishes:
             share = start.shares[AgentId(wish.site)]
             costs = f"; your share is US$ {share:.2f} at most" if share else ""

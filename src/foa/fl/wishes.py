@@ -127,8 +127,8 @@ class WishBook:
 
     def begun(self, start: Start, *, now: float) -> "WishBook":
         """The book when a run began: its wishes are answered, whatever becomes of it."""
-        answered = {wish.site for wish in start.wishes}
-        return replace(self, wishes={site: w for site, w in self.wishes.items() if site not in answered}, began=now)
+        # a newer one that came since then is not answered by it
+        return replace(self, wishes={site: w for site, w in self.wishes.items() if w not in start.wishes}, began=now)
 
     def _fault(
         self, wish: Wish, held: Wish | None, times: tuple[float, ...], *, now: float, purpose: str, rules: WishRules
