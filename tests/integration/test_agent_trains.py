@@ -1,11 +1,12 @@
 """The other end of a training: progress before the reply, once in work, stopped when told, one at a time."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from foa.agents.brain import Answer
 from foa.exchange import PART_PROPERTY
 from foa.messages import Refused, Reply, Stop, Trained, TrainProgress, TrainRequest, decode, encode
 from foa.state.memory import MemoryReplies
@@ -106,6 +107,33 @@ async def test_who_asks_again_on_the_way_hears_everything_and_nothing_is_trained
     assert parts == EVERY_NODE[5:]
     assert isinstance(reply.body, Trained)
     assert brain.trained == ["s1"]
+
+
+class FailsOnce(FakeTrainer):
+    """Refuses its first training where it was held, as one whose run could not go on."""
+
+    async def train(self, request: TrainRequest, tell: Callable[[TrainProgress], None]) -> Answer:
+        if self.trained:
+            return await super().train(request, tell)
+        self.trained.append(request.subtask)
+        self._tell(request, tell, 1, "select")
+        await self.hold.wait()
+        return Answer(body=Refused(kind="load", reason="another process trains this run"))
+
+
+async def test_who_asked_beside_one_that_is_refused_hears_all_of_the_training_that_follows() -> None:
+    # a refusal for load is not kept: the second asker's wait ends with a training of its own, on the same feed
+    hub, brain = MemoryHub(), FailsOnce()
+    async with hosting(hub, training_agent(brain)), asker(hub) as agent_0:
+        await agent_0.send(request())
+        await agent_0.send(request(), correlation=b"2")
+        while (await agent_0.hear())[0] != b"2":  # it listens
+            pass
+        brain.hold.set()
+        parts, reply = await agent_0.heard(b"2")
+    assert isinstance(reply.body, Trained)
+    # one of the first node's two parts was heard above, the one that says that it began
+    assert parts == EVERY_NODE
 
 
 async def test_after_a_restart_the_kept_reply_comes_with_all_progress() -> None:

@@ -11,16 +11,14 @@ worked on waits for it. Whoever asks for a training hears of all its progress fi
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
 from logging import getLogger
 from typing import Literal, cast
 
 import msgspec
 
 from foa.agents.brain import Answer, Trainer
-from foa.agents.channel import Channels
-from foa.agents.feed import Feed, Feeds
-from foa.agents.member import Member
+from foa.agents.feed import Feeds, Listener
+from foa.agents.memberships import Memberships
 from foa.agents.meter import metered
 from foa.agents.seat import Seat
 from foa.agents.tasks import owning_tasks
@@ -53,7 +51,7 @@ from foa.messages import (
 from foa.policy.gate import enforcement, may_dispatch
 from foa.ports import Clock, Delivery, Replies, Transport
 from foa.values.budget import Budget, Spend
-from foa.values.ids import AgentId, ClusterId, JobId
+from foa.values.ids import AgentId, JobId
 from foa.values.publication import Publication
 from foa.values.topics import Topics
 
@@ -64,19 +62,10 @@ _REQUEST = cast("type[Request]", Request)  # a union is a type to msgspec, not y
 #: Requests whose reply is worked out, once for each key.
 Worked = Propose | DraftRequest | TrainRequest
 
-MAX_MEMBERSHIPS = 1_024  #: clusters that the agents of one host refine in at once, counted by member
 MAX_REPEATS = 8  #: of a request that is being worked on; they wait for the same reply
 MARGIN = 0.95  #: share of a request's time that the brain is given; the rest is for the way back
 #: Refusals that another attempt under the same key may not meet again; they are not kept.
 _PASSING = ("load", "bad_request", "budget")
-
-
-@dataclass(frozen=True, slots=True)
-class _Playing:
-    """A member at its rounds."""
-
-    member: Member
-    ready: asyncio.Event = field(default_factory=asyncio.Event)  #: subscribed, or failed to
 
 
 class Desk:
@@ -107,10 +96,9 @@ class Desk:
         self._replies = replies
         self._clock = clock
         self._group = group
-        self._channels = Channels(transport, topics, group)
+        self._memberships = Memberships(transport, topics, replies, group)
         self._working: dict[str, asyncio.Event] = {}  #: by agent and key, requests being answered
         self._feeds: Feeds[TrainProgress] = Feeds()  #: by agent and key, trainings
-        self._members: dict[tuple[AgentId, ClusterId], _Playing] = {}
         self._jobs: dict[JobId, dict[asyncio.Task[None], tuple[AgentId, Delivery]]] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -125,7 +113,7 @@ class Desk:
         for tasks in self._jobs.values():
             for task in tasks:
                 task.cancel()
-        self._channels.close()
+        self._memberships.close()
 
     async def take(self, agent: AgentId, delivery: Delivery) -> None:
         """Take one request off an agent's topic; the work goes on in a task of its own."""
@@ -153,7 +141,7 @@ class Desk:
     def _is_full(self, seat: Seat, request: Worked | Join, delivery: Delivery) -> bool:
         if isinstance(request, TrainRequest) and 0 < self._feeds.listeners(_key(seat, request, delivery)) < MAX_REPEATS:
             return False  # who asks again while it trains takes nobody's place
-        return seat.full or (isinstance(request, Join) and len(self._members) >= MAX_MEMBERSHIPS)
+        return seat.full or (isinstance(request, Join) and self._memberships.full)
 
     def _work_on(self, seat: Seat, request: Worked | Join, delivery: Delivery) -> Coroutine[object, object, None]:
         if isinstance(request, Join):
@@ -196,7 +184,7 @@ class Desk:
                 feed.close()
             await self._send(delivery, reply)
 
-    async def _relay(self, feed: Feed[TrainProgress], delivery: Delivery) -> None:
+    async def _relay(self, feed: Listener[TrainProgress], delivery: Delivery) -> None:
         async for progress in feed.follow():
             try:
                 await answer(self._transport, delivery, encode(progress), user_properties=(PART_PROPERTY,))
@@ -265,46 +253,20 @@ class Desk:
 
     # ── refine ─────────────────────────────────────────────────────────────────────────────────────────────────────────
     async def _join(self, seat: Seat, join: Join, delivery: Delivery) -> None:
-        """Subscribe, answer Joined, and play the rounds, once: who asks again is told where this member stands."""
-        agent, cluster = seat.profile.agent_id, ClusterId(join.cluster)
+        agent = seat.profile.agent_id
         refused = await self._gate(seat, "refine", join.policies, job=join.job)
         if refused is None and agent not in {member.agent for member in join.members}:
-            refused = Refused(kind="bad_request", reason=f"agent {agent} is not among the members of {cluster}")
+            refused = Refused(kind="bad_request", reason=f"agent {agent} is not among the members of {join.cluster}")
         if refused is not None:
             await self._refuse(seat, delivery, refused)
             return
-        if (agent, cluster) not in self._members:
-            kept = await self._replies.find(_rounds_key(agent, cluster))
-            if kept is not None:
-                await self._send_joined(delivery, agent, cluster, msgspec.json.decode(kept, type=SoFar))
-                return
-        if (playing := self._members.get((agent, cluster))) is not None:
-            await playing.ready.wait()
-            await self._send_joined(delivery, agent, cluster, playing.member.so_far)
-            return
-        member = Member(agent, join, seat.brain, transport=self._transport, topic=self._topics.channel(cluster))
-        playing = self._members[agent, cluster] = _Playing(member)
-        try:
-            await self._play(playing, delivery, agent, join)
-        except FabricError as error:
-            log.warning("agent %s lost its voice in %s: %s", agent, cluster, error)
-        finally:
-            playing.ready.set()
-            del self._members[agent, cluster]
 
-    async def _play(self, playing: "_Playing", delivery: Delivery, agent: AgentId, join: Join) -> None:
-        cluster, member = ClusterId(join.cluster), playing.member
-        async with self._channels.listen(cluster, member.hear):
-            playing.ready.set()
-            await self._send_joined(delivery, agent, cluster, None)
-            outcome = await member.run(begin_seconds=join.round_seconds * (join.rounds + 1))
-        if member.so_far is not None and outcome.rounds:
-            await self._replies.keep(_rounds_key(agent, cluster), msgspec.json.encode(member.so_far))
-        self.counts["refine"] += 1
-        log.debug("agent %s left %s after %d rounds: %s", agent, cluster, outcome.rounds, outcome.reason)
+        async def joined(so_far: SoFar | None) -> None:
+            body = Joined(cluster=join.cluster, so_far=so_far)
+            await self._send(delivery, encode(Reply(agent=agent, body=body)))
 
-    async def _send_joined(self, delivery: Delivery, agent: AgentId, cluster: ClusterId, so_far: SoFar | None) -> None:
-        await self._send(delivery, encode(Reply(agent=agent, body=Joined(cluster=cluster, so_far=so_far))))
+        if await self._memberships.play(seat, join, joined):
+            self.counts["refine"] += 1
 
     # ── policy, replies, jobs ──────────────────────────────────────────────────────────────────────────────────────────
     async def _gate(self, seat: Seat, kind: str, policies: tuple[str, ...], *, job: str) -> Refused | None:
@@ -392,8 +354,3 @@ def _key(seat: Seat, request: Worked, delivery: Delivery) -> str:
         what = kind if isinstance(request, Propose) else f"{kind}/{request.subtask}/{request.attempt}"
         given = f"{request.job}/{what}"
     return f"{seat.profile.agent_id}/{given}"
-
-
-def _rounds_key(agent: AgentId, cluster: ClusterId) -> str:
-    """Under which a member keeps what it said in a cluster, when its rounds have ended."""
-    return f"{agent}/{cluster}/rounds"

@@ -13,36 +13,38 @@ class Feed(Generic[T]):
     """Items in order. Adding never waits for a listener."""
 
     def __init__(self) -> None:
-        self._items: list[T] = []
-        self._news = asyncio.Event()
+        self.items: list[T] = []
+        self.news = asyncio.Event()  #: an item came, or a listener has heard enough
+
+    def add(self, *items: T) -> None:
+        """More of them."""
+        self.items.extend(items)
+        self.news.set()
+
+
+class Listener(Generic[T]):
+    """One that hears a feed, also what came before it."""
+
+    def __init__(self, feed: Feed[T]) -> None:
+        self._feed = feed
         self._closed = False
 
-    def add(self, item: T) -> None:
-        """One more."""
-        self._items.append(item)
-        self._news.set()
-
-    def extend(self, items: Iterable[T]) -> None:
-        """Several more."""
-        self._items.extend(items)
-        self._news.set()
-
     def close(self) -> None:
-        """No more will come; listeners end when they have heard all."""
+        """No more will come for this one: it ends when it has heard all."""
         self._closed = True
-        self._news.set()
+        self._feed.news.set()
 
     async def follow(self) -> AsyncIterator[T]:
         """Every item from the first, as they come, until `close`."""
         seen = 0
         while True:
-            while seen < len(self._items):
-                yield self._items[seen]
+            while seen < len(self._feed.items):
+                yield self._feed.items[seen]
                 seen += 1
             if self._closed:
                 return
-            self._news.clear()
-            await self._news.wait()
+            self._feed.news.clear()
+            await self._feed.news.wait()
 
 
 class Feeds(Generic[T]):
@@ -62,7 +64,7 @@ class Feeds(Generic[T]):
             feed.add(item)
 
     @asynccontextmanager
-    async def listen(self, key: str, past: Callable[[], Awaitable[Iterable[T]]]) -> AsyncGenerator[Feed[T]]:
+    async def listen(self, key: str, past: Callable[[], Awaitable[Iterable[T]]]) -> AsyncGenerator[Listener[T]]:
         """Listen while the block lasts.
 
         Args:
@@ -74,8 +76,8 @@ class Feeds(Generic[T]):
             feed = self._feeds.get(key)
             if feed is None:
                 feed = self._feeds[key] = Feed()
-                feed.extend(await past())
-            yield feed
+                feed.add(*await past())
+            yield Listener(feed)
         finally:
             self._listeners[key] -= 1
             if not self._listeners[key]:
