@@ -131,7 +131,7 @@ def _private_run(
     apps, blocks, books = {}, {}, dict[str, PrivacyLedger]()
     for i, site in enumerate(project.sites):
         number = node_id(AgentId(site.name))
-        behind = context(number, {"partition-id": i, "data": data})
+        behind = context(number, {"partition-id": i, "data": data, "benchmark-seed": seed})
         if guardians:
             noise = max(1.0, site.limits.noise_min)
             plan = NoisyTraining(noise_multiplier=noise, sample_rate=BATCH / site.records, steps=STEPS * ROUNDS)
@@ -150,7 +150,6 @@ def _private_run(
         blocks[number] = FlBlock(
             agent=site.name, samples=bucketed_samples(site.records), epsilon=budget, epsilon_left=budget
         )
-    noise = {"noise": 1.0, "benchmark-seed": seed}
     run = Run(
         settings=AgenticSettings(
             run=f"bench-{seed}",
@@ -162,7 +161,7 @@ def _private_run(
         rounds=ROUNDS,
         strategy=FedAvg(min_available_nodes=1, min_train_nodes=1, min_evaluate_nodes=1),
         arrays=module.arrays(seed),
-        config=ConfigRecord({**dict(module.config()), **noise}),
+        config=ConfigRecord({**dict(module.config()), "noise": 1.0}),
     )
     bounds = Bounds(k_min=4, k_max=4, aggregations=("fedavg",), deadline_min_seconds=300, deadline_max_seconds=300)
     agent = ServerAgent(None, SystemClock(), bounds=bounds, k=4, rounds=ROUNDS, seed=seed)

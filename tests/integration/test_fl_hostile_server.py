@@ -1,7 +1,9 @@
 """A server that words its messages so that a guardian might be gone round: each way ends at a no."""
 
+import csv
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from foa.fl.guardian import Condition, Guardian, Limits, Terms, TrainAsk
 from foa.fl.ledger import PrivacyLedger
 from foa.fl.packing import PACKED
 from foa.fl.privacy import NoisyTraining, plan_budget
+from foa.fl.project import App, read_project
 from foa.fl.secagg import wire
 from foa.fl.secagg.levels import Scale
 from foa.fl.secagg.member import Member
@@ -197,3 +200,28 @@ def test_what_was_left_out_without_noise_does_not_go_out_under_noise(ledger: Pri
     assert PACKED in answer(asking(replace(PLAIN, share=0.5))).content
     reply = answer(asking(replace(ASK, round=2, share=1.0)))
     assert arrays_of(reply)["w"].tolist() == [8.0, 0.0]
+
+
+HOSPITALS = Path(__file__).resolve().parents[2] / "examples" / "hospitals"
+
+
+def test_the_example_takes_no_seed_of_its_noise_from_the_server(tmp_path: Path) -> None:
+    made = App(HOSPITALS, read_project(HOSPITALS))
+    columns = ("age", "sex", "cp", "trestbps", "chol", "fbs", "restecg", "thalach", "exang", "oldpeak", "num")
+    (tmp_path / "fl_heart_disease").mkdir()
+    with (tmp_path / "fl_heart_disease" / "heart_disease_4centers.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["center", *columns])
+        for place in ("cleveland", "hungarian", "switzerland", "va"):
+            # chest pain of kinds 1 to 4, the ECG of kinds 0 to 2: thirteen features
+            rows.writerows([place, *(n % 7 for _ in range(2)), 1 + n % 4, 0, n, 0, n % 3, n, 0, n, n % 2] for n in range(24))
+
+    def trained() -> np.ndarray:
+        told = {"noise": 1.0, "updates": 2, "batch": 4, "clip": 1.0, "server-round": 1, "benchmark-seed": 5}
+        content = {"arrays": made.part("arrays")(), "config": ConfigRecord({**dict(made.part("config")()), **told})}
+        message = Message(RecordDict(content), NODE, "train")
+        stamp(message)
+        reply = made.part("app")(message, context(NODE, {"partition-id": 2, "data": str(tmp_path)}))
+        return arrays_of(reply)["linear.weight"]
+
+    assert not np.array_equal(trained(), trained())
