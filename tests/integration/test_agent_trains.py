@@ -110,10 +110,15 @@ async def test_who_asks_again_on_the_way_hears_everything_and_nothing_is_trained
 
 
 class FailsOnce(FakeTrainer):
-    """Refuses its first training where it was held, as one whose run could not go on."""
+    """Refuses its first training where it was held, as one whose run could not go on; trains when `refused` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused = asyncio.Event()
 
     async def train(self, request: TrainRequest, tell: Callable[[TrainProgress], None]) -> Answer:
         if self.trained:
+            await self.refused.wait()
             return await super().train(request, tell)
         self.trained.append(request.subtask)
         self._tell(request, tell, 1, "select")
@@ -130,10 +135,13 @@ async def test_who_asked_beside_one_that_is_refused_hears_all_of_the_training_th
         while (await agent_0.hear())[0] != b"2":  # it listens
             pass
         brain.hold.set()
+        _, refusal = await agent_0.heard(b"1")
+        brain.refused.set()
         parts, reply = await agent_0.heard(b"2")
+    assert isinstance(refusal.body, Refused)
     assert isinstance(reply.body, Trained)
-    # one of the first node's two parts was heard above, the one that says that it began
-    assert parts == EVERY_NODE
+    # the first node was heard above
+    assert parts == EVERY_NODE[1:]
 
 
 async def test_after_a_restart_the_kept_reply_comes_with_all_progress() -> None:
