@@ -17,7 +17,7 @@ import numpy as np
 from foa.errors import Unroutable
 from foa.ports import Clock, Embedder, Hit, IndexQuery
 from foa.registry.bloom import has_skills, positions
-from foa.registry.calibration import calibration_of
+from foa.registry.calibration import FEWEST, calibration_of
 from foa.registry.registry import Registry
 from foa.registry.reputation import Reputation
 from foa.registry.score import ScoreRules, fuse, gaps, need_row, resource_factor, spec_factor
@@ -49,11 +49,13 @@ class Routing:
     fallback: str  #: why the threshold was left, or empty
     vector: Vector  #: the embedded text
     slots: Mapping[str, int]  #: requests each candidate takes at once (cap_j of eq. 3)
-    fit: float  #: probability that the best one can do the work, where it is as likely as not that one can
+    #: probability that the best one can do the work, where it is as likely as not that one can; None: too few to tell
+    fit: float | None
 
 
 _AWAY_NAMED = 5  # most agents that an error names as away
 _AWAY_LOOKED_AT = 10_000  # most agents that are looked at for it
+_AWAY_COMPARED = 64  # most agents that are compared with the work, for which their cards are read
 
 _QUANTITIES = (
     "its price",
@@ -152,8 +154,9 @@ class Router:
         """
         vector, demand = await self._embed(text, vector, spec)
         words = text[:2_000] if self.rules.words else ""
+        most = max(k, FEWEST)  # how few are wanted changes nothing about how well the best fits
         asked = IndexQuery(
-            vector=vector, text=words, k=k, bloom=positions(skills), policies=frozenset(policies), kind=request_kind
+            vector=vector, text=words, k=most, bloom=positions(skills), policies=frozenset(policies), kind=request_kind
         )
         hits = await self.registry.search(asked)
         refusals = await self._refused(asked, hits, skills)
@@ -164,19 +167,29 @@ class Router:
             raise Unroutable(f"{text[:60]!r}", refusals | dict(islice(others.items(), self.rules.explained)), away=able)
         seed = int.from_bytes(hashlib.sha256(text.encode(errors="replace")).digest()[:8], "little")
         rated = self._rate(hits, vector, need_row(needs or Needs()), demand, kind, np.random.default_rng(seed))
-        fit = self._calibration.fit(rated.sim)
-        if fit < self.rules.fit:
-            raise self._misfit(text, rated, refusals, fit)
+        fit = self._calibration.fit(rated.sim) if len(hits) >= FEWEST else None
+        if fit is not None and fit < self.rules.fit:
+            nearer = self._nearer(asked, skills, float(rated.sim.max()))
+            raise self._misfit(text, rated, refusals, fit, nearer)
         return self._choose(rated, refusals, vector, k, fit)
 
-    def _misfit(self, text: str, rated: _Rated, refusals: dict[AgentId, str], fit: float) -> Unroutable:
+    def _nearer(self, asked: IndexQuery, skills: Sequence[str], similarity: float) -> list[AgentId]:
+        """Those that are away, may take the work, and say that they are nearer to it than this."""
+        able = (agent for agent, reason in self._away(asked, skills).items() if not reason)
+        known = ((agent, self.registry.get(agent)) for agent in islice(able, _AWAY_COMPARED))
+        near = (agent for agent, vcv in known if vcv is not None and float(vcv.c @ asked.vector) > similarity)
+        return list(islice(near, _AWAY_NAMED))
+
+    def _misfit(
+        self, text: str, rated: _Rated, refusals: dict[AgentId, str], fit: float, away: Sequence[AgentId]
+    ) -> Unroutable:
         nearest = np.argsort(-rated.sim, kind="stable")[: self.rules.explained]
         far = {rated.agents[i]: f"similarity {rated.sim[i]:.2f}" for i in nearest}
         why = (
             f"even the nearest, {rated.agents[nearest[0]]}, can hardly do it (fit {fit:.0%}; less than {self.rules.fit:.0%} "
             "is none: FOA_FIT_THRESHOLD). Ask for what an agent says it does, or add one that does this"
         )
-        return Unroutable(f"{text[:60]!r}", far | refusals, why=why)
+        return Unroutable(f"{text[:60]!r}", far | refusals, away=away, why=why)
 
     async def _embed(self, text: str, vector: Vector | None, spec: str) -> tuple[Vector, Vector | None]:
         wanted = [*([] if vector is not None else [text]), *([spec] if spec else [])]
@@ -211,17 +224,15 @@ class Router:
             return np.ones(len(agents), np.float32)
         return np.array(self.reputation.factors(agents, kind, rng=rng, now=self._clock.now()), np.float32)
 
-    def _choose(self, rated: _Rated, refusals: dict[AgentId, str], vector: Vector, k: int, fit: float) -> Routing:
+    def _choose(self, rated: _Rated, refusals: dict[AgentId, str], vector: Vector, k: int, fit: float | None) -> Routing:
         threshold, best, fallback = self.rules.threshold, float(rated.alpha.max()), ""
         order = np.lexsort((-rated.sim, -rated.score))
         able = [int(i) for i in order if rated.alpha[i] >= threshold][:k]
         if not able:
             nearest = np.argsort(-rated.sim, kind="stable")[: min(k, self.rules.fallback)]
             able = [int(i) for i in nearest]
-            fallback = (
-                f"no agent reaches the threshold {threshold:g} (best {best:.2f}, fit {fit:.0%}); "
-                "the nearest that pass policy were taken"
-            )
+            found = f"best {best:.2f}" if fit is None else f"best {best:.2f}, fit {fit:.0%}"
+            fallback = f"no agent reaches the threshold {threshold:g} ({found}); the nearest that pass policy were taken"
         taken = set(able)
         for i in order[: len(taken) + self.rules.explained]:
             if int(i) not in taken and len(refusals) < self.rules.explained:

@@ -58,6 +58,11 @@ class Federation:
         )
         await self.registry.admit(encode_card(vcv, KEY))
 
+    async def strangers(self, many: int) -> None:
+        """Agents at right angles to every request of these tests: a fit is told from six agents on."""
+        for i in range(many):
+            await self.add(f"stranger-{i}", "cooks soup")
+
     async def route(self, text: str, **asked: object) -> Routing:
         return await self.router.route(text=text, **asked)  # type: ignore[arg-type]
 
@@ -79,8 +84,6 @@ async def test_the_nearest_that_can_comes_first_with_its_factors():
     assert best.score == pytest.approx(0.8, abs=1e-3)  # reputation of a newcomer
     assert routing.refusals == {"lawyer": "α 0.00 is below 0.3 (similarity 0.00)"}
     assert routing.fallback == ""
-    # similarities 1, .5 and 0: log odds .31 · ln 999 + 9.02 · (1 − .25) − 1.62 = 7.29
-    assert routing.fit == pytest.approx(1 / (1 + math.exp(-7.29)), abs=1e-4)
 
 
 async def test_policy_is_a_gate_and_says_so():
@@ -144,7 +147,7 @@ async def test_below_the_threshold_the_nearest_are_taken_and_it_is_said():
     routing = await fed.route("code")
     assert len(routing.candidates) == 2
     assert names(routing)[0] == "a2"
-    assert "no agent reaches the threshold 0.3 (best 0.22, fit 26%)" in routing.fallback
+    assert "no agent reaches the threshold 0.3 (best 0.22)" in routing.fallback
     assert len(routing.refusals) == 2
 
 
@@ -211,16 +214,56 @@ async def test_a_vector_that_is_known_is_not_embedded_again():
 async def test_where_even_the_nearest_can_hardly_do_it_no_agent_fits_and_it_says_so():
     fed = Federation()
     await fed.add("cook", "cooks soup")  # no word of WORDS: at right angles to every request
+    await fed.strangers(5)
     with pytest.raises(Unroutable, match="even the nearest, cook, can hardly do it") as caught:
         await fed.route("python code")
     # a similarity of 0 counts as .001: log odds −.31 · 6.907 − 1.62 = −3.76, 2 %
     assert "fit 2%; less than 10% is none: FOA_FIT_THRESHOLD" in str(caught.value)
-    assert caught.value.refusals == {"cook": "similarity 0.00"}
+    assert caught.value.refusals["cook"] == "similarity 0.00"
 
 
 async def test_with_a_fit_threshold_of_nothing_the_nearest_are_always_taken():
     fed = Federation(fit=0.0)
-    await fed.add("cook", "cooks soup")
+    await fed.strangers(6)
     routing = await fed.route("python code")
-    assert names(routing) == ["cook"]
+    assert len(routing.candidates) == 4
     assert "(best 0.00, fit 2%)" in routing.fallback
+
+
+async def test_a_fit_is_of_the_best_and_the_next_five():
+    fed = Federation()
+    await fed.add("coder", "python code")
+    await fed.add("both", "python law")
+    await fed.strangers(4)
+    routing = await fed.route("python code")
+    # similarities 1, .5 and four of 0: log odds .31 · ln 999 + 9.02 · (1 − .1) − 1.62 = 8.64
+    assert routing.fit == pytest.approx(1 / (1 + math.exp(-8.64)), abs=1e-4)
+
+
+async def test_where_nobody_here_fits_who_is_away_and_nearer_is_named():
+    fed = Federation()
+    await fed.strangers(6)
+    for name, text in (("coder", "python code"), ("lawyer", "law")):
+        await fed.add(name, text)
+        await fed.registry.hear_vitals(AgentId(name), GONE)
+    with pytest.raises(Unroutable, match="can hardly do it") as caught:
+        await fed.route("python code")
+    assert caught.value.away == ("coder",)  # the lawyer's similarity is that of those who are here, 0
+
+
+async def test_fewer_than_six_agents_tell_no_fit_and_refuse_nobody():
+    fed = Federation()
+    await fed.strangers(5)
+    routing = await fed.route("python code")
+    assert routing.fit is None
+    assert routing.fallback.startswith("no agent reaches the threshold 0.3 (best 0.00); ")
+
+
+async def test_how_many_candidates_are_wanted_does_not_change_the_fit():
+    fed = Federation()
+    for i in range(8):
+        await fed.add(f"a{i}", "law " * 2 + "code")
+    many, one = await fed.route("code"), await fed.route("code", k=1)
+    # the next five are as near: no lead, however few of them are taken
+    assert len(one.candidates) == 1
+    assert one.fit == many.fit

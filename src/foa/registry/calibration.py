@@ -14,6 +14,7 @@ import numpy as np
 from foa.values.vcv import Vector
 
 _LEAD_OVER = 5  #: how many of the next best the lead is over
+FEWEST = 1 + _LEAD_OVER  #: agents from which a fit says something: the constants were fitted on searches that found them
 _CLEAR = 1e-3  #: similarities nearer to 0 or 1 than this say no more
 
 
@@ -35,10 +36,10 @@ class Calibration:
         similarity means much where the others are far behind, and little where all of them are as near.
 
         Args:
-            similarity: of those that the search found, 0 to 1, shape (n,), n at least 1.
+            similarity: of those that the search found, 0 to 1, shape (n,), n at least `FEWEST`.
         """
-        best, *next_best = np.sort(similarity)[::-1][: 1 + _LEAD_OVER].tolist()
-        lead = best - (sum(next_best) / len(next_best) if next_best else 0.0)
+        best, *next_best = np.sort(similarity)[::-1][:FEWEST].tolist()
+        lead = best - sum(next_best) / _LEAD_OVER
         clear = min(max(best, _CLEAR), 1 - _CLEAR)
         odds = self.fit_similarity * math.log(clear / (1 - clear)) + self.fit_lead * lead + self.fit_offset
         return 1 / (1 + math.exp(-odds))

@@ -31,7 +31,7 @@ class CandidatesFound(Event, frozen=True, kw_only=True, tag="routed"):
 
     candidates: tuple[Candidate, ...]
     refusals: Mapping[str, str]
-    fit: float | None = None  #: probability that the best one can do the work; None: told by an older Agent-0
+    fit: float | None = None  #: probability that the best one can do the work; None: too few agents to tell
 
 
 class Proposed(Event, frozen=True, kw_only=True, tag="proposed"):

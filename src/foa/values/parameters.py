@@ -33,7 +33,8 @@ class Parameters:
     #: where nobody else may take a task: how long it waits for agents that may, and whose connection was lost, seconds;
     #: at most half of the job's own time
     return_seconds: Annotated[float, msgspec.Meta(ge=0.0, le=3_600.0)] = 10.0
-    #: least probability that the best agent can do the work; below it no agent fits, and the work is refused; 0: never
+    #: least probability that the best agent can do the work; below it no agent fits, and the work is refused, where six or
+    #: more may take it; 0: never
     fit_threshold: Share = 0.1
     #: β of f = exp(−β‖gap‖): how hard a lack of resources is punished
     beta: Weight = 1.0

@@ -41,7 +41,8 @@ class Routed(msgspec.Struct, frozen=True, kw_only=True):
     candidates: tuple[Candidate, ...]  #: best first
     refusals: Mapping[str, str] = {}  #: agent → why not
     fallback: str = ""  #: not empty: no agent reached the threshold, and what was done
-    fit: float | None = None  #: probability that the best one can do it, where it is as likely as not that one can
+    #: probability that the best one can do it, where it is as likely as not that one can; None: too few agents to tell
+    fit: float | None = None
     why: str = ""  #: not empty: nobody was taken, because no agent fits
 
 

@@ -87,6 +87,7 @@ async def test_outcomes_find_an_agent_that_its_description_would_not():
     fed = Federation()
     await fed.add("quiet", "code")
     await fed.add("loud", "law heart")
+    await fed.strangers(4)
     assert (await fed.route("heart")).candidates[0].agent == "loud"
     done = [
         Outcome(agent="quiet", kind="general", job=f"j{i}", subtask="s", grade=1.0, at=fed.clock.now(), text="heart")
@@ -101,6 +102,7 @@ async def test_outcomes_find_an_agent_that_its_description_would_not():
 async def test_what_a_stranger_grades_teaches_a_fifth():
     fed = Federation()
     await fed.add("a", "code")
+    await fed.strangers(5)
     told = Outcome(agent="a", kind="x", job="j", subtask="s", grade=0.0, at=fed.clock.now(), text="code", by="stranger")
     await fed.registry.learn([told])
     stranger = (await fed.route("code")).fit
