@@ -237,6 +237,24 @@ async def test_a_late_client_is_left_behind(world) -> None:
     assert len(replies) == 3
 
 
+async def test_a_site_cannot_answer_in_the_name_of_another(tmp_path: Path) -> None:
+    app = ClientApp()
+
+    @app.query()
+    def pose(message: Message, kept) -> Message:
+        reply = Message(RecordDict(), reply_to=message)
+        reply.metadata.__dict__["_src_node_id"] = message.metadata.dst_node_id + 1
+        return reply
+
+    async with over_memory(app, tmp_path) as there:
+        nodes = sorted(there.blocks)
+        asks = [Message(RecordDict(), node, "query") for node in nodes]
+        replies = await asyncio.to_thread(there.grid.send_and_receive, asks, timeout=10)
+    assert [(reply.metadata.src_node_id, reply.error.reason) for reply in replies] == [
+        (node, "its reply speaks for another site") for node in nodes
+    ]
+
+
 async def test_a_model_above_a_megabyte_goes_by_claim_check(tmp_path: Path) -> None:
     app = ClientApp()
 

@@ -8,8 +8,10 @@ import pytest
 from foa.errors import BadMessage
 from foa.fl.blobs import BlobClaim, FolderBlobs
 from foa.fl.block import FlBlock, block_of, bucketed_samples, fl_of, node_id
+from foa.fl.grids.parcel import opened
 from foa.fl.guardian import Terms, TrainAsk
 from foa.fl.terms import Told, read_ask, read_told, write_ask, write_told
+from foa.fl.wish_wire import decode_told
 from foa.values.ids import AgentId
 
 ASK = TrainAsk(
@@ -55,6 +57,27 @@ def test_what_a_site_tells_comes_back_and_nonsense_is_nothing() -> None:
     )
     assert read_told(write_told(told)) == told
     assert read_told({"countered": "perhaps"}) is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("seconds", float("inf")), ("epsilon-left", float("nan")), ("reasons", "x" * 501), ("by", "x" * 501)]
+)
+def test_what_a_run_could_not_keep_is_nothing_either(key: str, value: object) -> None:
+    numbers = {"seconds": 1.0, "noise-multiplier": 0.0, "width": 1.0, "epsilon-budget": -1.0, "epsilon-left": -1.0}
+    told = {"countered": False, "reasons": "", "steps": 5, "epochs": 1, **numbers}
+    assert read_told(told) is not None
+    assert read_told({**told, key: value}) is None
+
+
+@pytest.mark.parametrize("payload", [b'\x03{"code":1,"reason":"\xff"}', b'\x02{"sha256":"\xff","size":1}', b"\x09", b""])
+def test_bytes_that_are_no_text_are_refused_and_end_nobody(payload: bytes) -> None:
+    with pytest.raises(BadMessage):
+        opened(payload, lambda: None)
+
+
+def test_an_answer_to_a_wish_that_is_no_text_is_refused() -> None:
+    with pytest.raises(BadMessage):
+        decode_told(b'{"wish":"a","state":"kept","text":"\xff"}')
 
 
 def test_a_block_comes_back_from_its_card() -> None:

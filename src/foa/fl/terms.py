@@ -3,6 +3,7 @@
 Server to site: the ask. Site to server: what it did and why, with ε in coarse steps.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ RECORD = "foa"  #: name of the record in a Flower message
 
 Scalar = int | float | str | bool | list[str]
 MAX_POLICIES = 32
+MAX_TEXT = 500  #: characters of what a site tells in words
 
 
 def write_ask(ask: TrainAsk) -> dict[str, Scalar]:
@@ -136,6 +138,10 @@ def write_told(told: Told) -> dict[str, Scalar]:
 def read_told(values: Mapping[str, object]) -> Told | None:
     """What a site told; None where it is not usable, for it is only for the record."""
     try:
-        return msgspec.convert({key.replace("-", "_"): value for key, value in values.items()}, type=Told)
+        told = msgspec.convert({key.replace("-", "_"): value for key, value in values.items()}, type=Told)
     except msgspec.ValidationError:
         return None
+    numbers = (told.seconds, told.noise_multiplier, told.width, told.epsilon_budget, told.epsilon_left)
+    # the record is JSON, which has no infinity: a run could not be taken up again
+    is_usable = all(map(math.isfinite, numbers)) and max(len(told.reasons), len(told.by)) <= MAX_TEXT
+    return told if is_usable else None

@@ -88,5 +88,5 @@ def decode_told(payload: bytes) -> WishTold:
         raise BadMessage(f"an answer of {len(payload):,} bytes is over {MAX_WISH_BYTES:,}")
     try:
         return msgspec.json.decode(payload, type=WishTold)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
         raise BadMessage(f"not a usable answer to a wish: {error}") from error

@@ -21,7 +21,7 @@ from foa.errors import AgentLost, BadMessage, FabricError, JobCancelled
 from foa.exchange import Exchange
 from foa.fl.blobs import BlobClaim, ServerBlobs
 from foa.fl.block import FlBlock
-from foa.fl.flower import RunGrid, begin, failure, pack, stamp, unpack
+from foa.fl.flower import CRASHED, RunGrid, begin, failure, pack, stamp, unpack
 from foa.fl.grids.parcel import BLOBS_PROPERTY, OVER, RUN_PROPERTY, No, claim_in, opened, wrapped
 from foa.fl.roll import Roll
 from foa.ports import Delivery, Transport
@@ -229,7 +229,10 @@ class MqttGrid(RunGrid):
             return failure(asked, found.code, found.reason)
         if self._blobs is not None and (claim := claim_in(payload)) is not None:
             self._blobs.drop(claim)
-        return unpack(found)
+        reply = unpack(found)
+        if reply.metadata.src_node_id != asked.metadata.dst_node_id:
+            return failure(asked, CRASHED, "its reply speaks for another site")
+        return reply
 
     def _properties(self, agent: AgentId) -> tuple[tuple[str, str], ...]:
         run = (RUN_PROPERTY, self._run_name)

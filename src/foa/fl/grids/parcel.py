@@ -97,5 +97,5 @@ def place_in(text: str) -> BlobPlace:
 def _decoded(payload: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(payload, type=kind)
-    except (msgspec.ValidationError, msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
         raise BadMessage(f"not a usable {kind.__name__}: {error}") from error
