@@ -23,9 +23,46 @@ MAX_KEY = 256  #: characters
 KEY_PROPERTY = "foa-key"  #: user property with the deduplication key
 PART_PROPERTY = ("foa-part", "1")  #: user property of what comes before the reply
 MAX_PARTS = 1_024  #: of one request, waiting to be taken; what comes then is dropped
+MAX_PART_BYTES = 64_000_000  #: of all of those together
 
 #: Takes one part. What it raises ends the request.
 TakePart = Callable[[bytes], Awaitable[None]]
+
+
+class _Parts:
+    """The parts of one request that wait to be taken; bounded, for whoever sends them need not stop."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[Delivery | None] = asyncio.Queue()  # None: no more
+        self._bytes = 0
+
+    def put(self, part: Delivery) -> bool:
+        """One more; False: there is no room for it."""
+        size = len(part.publication.payload)
+        if self._queue.qsize() >= MAX_PARTS or self._bytes + size > MAX_PART_BYTES:
+            return False
+        self._bytes += size
+        self._queue.put_nowait(part)
+        return True
+
+    def end(self) -> None:
+        """No more come."""
+        self._queue.put_nowait(None)
+
+    async def hand_over(self, on_part: TakePart) -> None:
+        """Hand over parts until the reply is there."""
+        while (part := await self._queue.get()) is not None:
+            self._bytes -= len(part.publication.payload)
+            try:
+                await on_part(part.publication.payload)
+            finally:
+                await part.acknowledge()
+
+    async def drop(self) -> None:
+        """Acknowledge what was not taken."""
+        while not self._queue.empty():
+            if (part := self._queue.get_nowait()) is not None:
+                await part.acknowledge()
 
 
 class Exchange:
@@ -42,7 +79,7 @@ class Exchange:
         self._reply_topic = reply_topic
         self._places = asyncio.Semaphore(at_once)
         self._waiting: dict[bytes, asyncio.Future[Delivery]] = {}
-        self._parts: dict[bytes, asyncio.Queue[Delivery | None]] = {}  #: of requests that hear parts; None: no more
+        self._parts: dict[bytes, _Parts] = {}  #: of requests that hear parts
         self._failure: FabricError | None = None
         self._subscription = transport.subscribe(Filter(topic_filter=reply_topic))
         self._tasks = asyncio.TaskGroup()
@@ -103,8 +140,8 @@ class Exchange:
                 raise self._failure
             reply = self._waiting[correlation] = asyncio.get_running_loop().create_future()
             if on_part is not None:
-                parts = self._parts[correlation] = asyncio.Queue[Delivery | None]()
-                reply.add_done_callback(lambda _: parts.put_nowait(None))
+                parts = self._parts[correlation] = _Parts()
+                reply.add_done_callback(lambda _: parts.end())
             try:
                 await self._transport.publish(
                     Publication(
@@ -117,25 +154,20 @@ class Exchange:
                     )
                 )
                 if on_part is not None:
-                    await _take_parts(self._parts[correlation], on_part)
+                    await self._parts[correlation].hand_over(on_part)
                 return await reply
             except BaseException:
                 await self._drop(reply)
                 raise
             finally:
                 del self._waiting[correlation]
-                await self._drop_parts(correlation)
+                if (left := self._parts.pop(correlation, None)) is not None:
+                    await left.drop()
 
     async def _drop(self, reply: "asyncio.Future[Delivery]") -> None:
         if reply.done() and not reply.cancelled() and reply.exception() is None:  # it came while the request was given up
             self.strangers += 1
             await reply.result().acknowledge()
-
-    async def _drop_parts(self, correlation: bytes) -> None:
-        parts = self._parts.pop(correlation, None)
-        while parts is not None and not parts.empty():
-            if (part := parts.get_nowait()) is not None:
-                await part.acknowledge()
 
     async def _read(self, inbox: AsyncIterator[Delivery]) -> None:
         try:
@@ -154,26 +186,15 @@ class Exchange:
 
     async def _hear_part(self, correlation: bytes, part: Delivery) -> None:
         parts = self._parts.get(correlation)
-        if parts is None or parts.qsize() >= MAX_PARTS:
+        if parts is None or not parts.put(part):
             self.strangers += 1
             await part.acknowledge()
-        else:
-            parts.put_nowait(part)
 
     def _fail(self, failure: FabricError) -> None:
         self._failure = failure
         for waiting in self._waiting.values():
             if not waiting.done():
                 waiting.set_exception(failure)
-
-
-async def _take_parts(parts: "asyncio.Queue[Delivery | None]", on_part: TakePart) -> None:
-    """Hand over parts until the reply is there."""
-    while (part := await parts.get()) is not None:
-        try:
-            await on_part(part.publication.payload)
-        finally:
-            await part.acknowledge()
 
 
 async def answer(

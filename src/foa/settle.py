@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from heapq import nlargest
 
 from foa.errors import BadMessage, ModelUnreachable
 from foa.job import Job
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 
 FEDERATED = "federated-learning"  #: kind of work that sites are graded for
 LEAST_CREDIT = 1e-9  #: below it nothing was measured
+MAX_SITES = 10_000  #: of one training that are graded
 
 
 def grades(
@@ -72,7 +74,8 @@ def site_grades(job: Job, nodes: Sequence[TrainedNode], owners: Mapping[AgentId,
     """Grade the sites of the job's trainings by what each brought, summed over its rounds: ½ is nothing, under it is harm.
 
     The sums are scaled so that the largest, whichever its sign, is 0 or 1; where no credit was measured nobody is graded.
-    The grade is the server agent's word, so it counts as much as the word of any grader that is not this orchestrator.
+    The grade is the server agent's word, so it counts as much as the word of any grader that is not this orchestrator. Of a
+    training that names over `MAX_SITES` those that brought, or harmed, most are graded: no message may fill the store.
 
     Args:
         job: for its id and the time.
@@ -102,7 +105,7 @@ def site_grades(job: Job, nodes: Sequence[TrainedNode], owners: Mapping[AgentId,
                 owner_key=owners.get(AgentId(site), ""),
                 at=job.clock.now(),
             )
-            for site, credit in sorted(brought.items())
+            for site, credit in sorted(nlargest(MAX_SITES, brought.items(), key=lambda pair: abs(pair[1])))
             if scale > LEAST_CREDIT
         ]
     return tuple(graded)

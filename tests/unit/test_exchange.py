@@ -230,6 +230,35 @@ async def test_parts_are_taken_in_order_before_the_reply(asker: MemoryTransport)
     assert reply.publication.payload == b"!"
 
 
+async def test_parts_that_come_faster_than_they_are_taken_are_bounded_in_bytes(
+    asker: MemoryTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("foa.exchange.MAX_PART_BYTES", 10)
+    heard, taking, may = list[bytes](), asyncio.Event(), asyncio.Event()
+
+    async def take(part: bytes) -> None:
+        taking.set()
+        await may.wait()
+        heard.append(part)
+
+    async with (
+        Exchange(asker, reply_topic="replies/a") as exchange,
+        listening(asker, "tasks/b") as inbox,
+        asyncio.TaskGroup() as group,
+    ):
+        asked = group.create_task(exchange.request("tasks/b", b"?", key="k", seconds=5, on_part=take), name="ask")
+        request = await anext(inbox)
+        await answer(asker, request, b"a" * 9, user_properties=(PART_PROPERTY,))
+        await taking.wait()  # the first is out of the queue; of 10 bytes there is room for one of 6 and not for two
+        for part in (b"b" * 6, b"c" * 6, b"d" * 4):
+            await answer(asker, request, part, user_properties=(PART_PROPERTY,))
+        await answer(asker, request, b"!")
+        may.set()
+        await asked
+    assert heard == [b"a" * 9, b"b" * 6, b"d" * 4]
+    assert exchange.strangers == 1
+
+
 async def test_parts_that_nobody_takes_do_not_end_the_request(asker: MemoryTransport) -> None:
     async with (
         Exchange(asker, reply_topic="replies/a") as exchange,

@@ -18,6 +18,7 @@ from foa.phases import train
 from foa.phases.train import TrainedNode, gather_training
 from foa.policy.account import Account
 from foa.ports import Delivery
+from foa.settle import site_grades
 from foa.state.memory import MemoryJournal
 from foa.transport.memory import MemoryHub, MemoryTransport
 from foa.values.budget import Budget, Spend
@@ -216,3 +217,19 @@ async def test_credit_counts_from_the_credit_node_only() -> None:
     async with playing(trains) as (calls, job):
         await gather(calls, job)
     assert [dict(one.credits) for one in job.steps.under("train/", TrainedNode)] == [{}, {"north": 0.5}]
+
+
+async def test_of_a_training_that_names_too_many_sites_those_that_brought_most_are_graded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("foa.settle.MAX_SITES", 2)
+
+    async def trains(part: Any, end: Any, _: Calls) -> None:
+        await part(node(1, "credit", credits={"a": 0.1, "b": -0.4, "c": 0.2}))
+        await end(reply(0.02))
+
+    async with playing(trains) as (calls, job):
+        await gather(calls, job)
+        graded = site_grades(job, job.steps.under("train/", TrainedNode), {})
+    # scaled by 0.4: −0.4 is 0, 0.2 is ½ + ¼
+    assert [(one.agent, one.grade) for one in graded] == [("b", 0.0), ("c", 0.75)]
