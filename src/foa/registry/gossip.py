@@ -243,6 +243,8 @@ class Gossip:
         held = self.ledger.stamp(agent)
         if not _later(Stamp(left.version, left.issued_at, True), held):
             return
+        if left.issued_at > self._clock.now() + self.registry.limits.skew_seconds:
+            return  # no card could have been admitted with that date
         entry = self.registry.roster.entry(agent)
         if entry is not None and entry.key != left.key:
             return  # a tombstone for somebody else of that name

@@ -360,13 +360,14 @@ class Registry:
         return refusal
 
     async def _expel(self) -> None:
-        """Take every agent of a key that was just quarantined out."""
+        """Take every agent of a key that was just quarantined out: they did not leave, and nobody is told that they did."""
         if not self._expelled:
             return
         keys, self._expelled = self._expelled, set[str]()
         for agent in [agent for agent in self.roster if (held := self.roster.entry(agent)) and held.key in keys]:
             self._note_refusal(agent, f"agent {agent}: its key was quarantined for false claims")
-            await self.leave(agent)
+            await self._drop(agent)
+            self._tell(agent)
 
     def _note_refusal(self, agent: AgentId, reason: str) -> None:
         remember(self._refusals, agent, reason[:500], min(10_000, self.limits.remembered))

@@ -11,7 +11,7 @@ from tests.unit.test_card import HashEmbedder
 
 from foa.errors import BadMessage, BrokerUnreachable
 from foa.index.exact import ExactIndex
-from foa.registry.admission import RegistryLimits
+from foa.registry.admission import Departed, RegistryLimits
 from foa.registry.card import build_vcv, encode_card
 from foa.registry.gossip import Gossip, GossipRules
 from foa.registry.gossiping import AGAIN_SECONDS, WAITING, gossip
@@ -235,6 +235,34 @@ async def test_a_tombstone_for_another_owners_agent_is_passed_over():
     thief = circle["y"].registry
     await thief.admit(await card("a", 3, key=new_key()))
     await thief.leave(AgentId("a"))
+    await circle.turn()
+    assert AgentId("a") in circle["x"].registry
+
+
+async def test_agents_of_a_key_that_one_member_quarantines_did_not_leave_the_others():
+    circle = Circle("xy")
+    for name in ("a", "b"):
+        await circle["x"].registry.admit(await card(name))
+    await circle.turn()
+    for lie in ("one", "two", "three"):  # strikes, of one version and moment
+        vcv = await build_vcv(agent_id="a", version=1, name=lie, description=lie, embedder=HashEmbedder(), issued_at=0.0)
+        [refusal] = await circle["y"].registry.admit_many([(None, encode_card(vcv, AGENT_KEY))])
+        assert "two contents" in str(refusal)
+    assert len(circle["y"].registry) == 0
+    await circle.say("y", circle["y"].gossip.push())
+    await circle.turn()
+    assert sorted(circle["x"].registry.agents()) == ["a", "b"]
+    await circle.clock.move(3_601)  # the quarantine is over
+    for _ in range(4):
+        await circle.turn()
+    assert circle.alike()
+
+
+async def test_a_tombstone_from_the_future_is_passed_over():
+    circle = Circle("xy")
+    key = public_key(AGENT_KEY)
+    circle["y"].registry.bury(AgentId("a"), Departed(version=9, issued_at=circle.clock.now() + 1e6, key=key))
+    await circle["x"].registry.admit(await card("a"))
     await circle.turn()
     assert AgentId("a") in circle["x"].registry
 
