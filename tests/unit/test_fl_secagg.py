@@ -234,6 +234,18 @@ def test_a_share_sent_to_another_or_in_another_round_is_refused() -> None:
         members["r|1"][2].hide({1: sealed["r|1"][1][3], 3: sealed["r|1"][3][2]}, zeros)
 
 
+def test_a_member_that_seals_nothing_for_one_neighbour_is_left_out_and_the_sum_is_exact() -> None:
+    given = vectors(6)
+    server, members, shared = until_shared(given)
+    odd, left_out = sorted(given)[:2]
+    fewer = {node: sealed for node, sealed in shared[odd].sealed.items() if node != left_out}
+    shared[odd] = Shared(sealed=fewer, seed_sha256=shared[odd].seed_sha256)
+    masked = {node: members[node].hide(sealed, given[node]) for node, sealed in server.pass_on(shared).items()}
+    revealed = {node: members[node].reveal(*asked) for node, asked in server.add(masked).items()}
+    total = server.total({node: Revealed(seeds=seeds, privates=gone) for node, (seeds, gone) in revealed.items()})
+    assert total.tolist() == plain(given, without=[odd])
+
+
 def test_one_member_with_wrong_shares_does_not_spoil_the_round() -> None:
     given = vectors(6)
     server, members, shared = until_shared(given)

@@ -69,10 +69,16 @@ class Assembly:
     def pass_on(self, shared: Mapping[int, Shared]) -> dict[int, dict[int, bytes]]:
         """The sealed shares that are meant for each member, by sender.
 
+        Who left a neighbour out has dropped out: the mask between the two would stay in the sum.
+
         Raises:
             BadMessage: too few members are left.
         """
-        self._shared = {node: entry for node, entry in shared.items() if node in self._keys}
+        self._shared = {
+            node: entry
+            for node, entry in shared.items()
+            if node in self._keys and self._near[node] - {node} <= entry.sealed.keys()
+        }
         _enough(len(self._shared), max(LEAST, self.threshold))
         return {
             node: {
