@@ -35,7 +35,7 @@ class RegistryLimits:
     unembedded: int = 1_024  #: cards kept for a later try when the embedder does not answer
     again_seconds: float = 15.0  #: how long until that try
     embed_seconds: float = 20.0  #: how long the embedder may take for 256 texts of cards
-    remembered: int = 100_000  #: tombstones, refusals and keys remembered
+    remembered: int = 100_000  #: tombstones, refusals, keys, and vitals without a card remembered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,10 +12,11 @@ from foa.values.vcv import Vitals
 class Presence:
     """Vitals, absences and origins by agent."""
 
-    def __init__(self, most: int) -> None:
-        """Remember the vitals of so many agents."""
-        self._most = most
-        self._vitals: OrderedDict[AgentId, Vitals] = OrderedDict()
+    def __init__(self, strangers: int) -> None:
+        """Keep the vitals of every admitted agent, and of so many whose card has not come."""
+        self._strangers = strangers
+        self._vitals: dict[AgentId, Vitals] = {}
+        self._early: OrderedDict[AgentId, Vitals] = OrderedDict()
         self._away: set[AgentId] = set()
         self._origins: dict[AgentId, str] = {}
 
@@ -26,15 +27,18 @@ class Presence:
 
     def vitals(self, agent: AgentId) -> Vitals:
         """What an agent last said of itself; the default where it said nothing."""
-        return self._vitals.get(agent, Vitals())
+        return self._vitals.get(agent) or self._early.get(agent, Vitals())
 
     def origin(self, agent: AgentId) -> str:
         """The orchestrator that told of an agent; empty: it was heard on the own broker."""
         return self._origins.get(agent, "")
 
-    def hear(self, agent: AgentId, vitals: Vitals) -> None:
+    def hear(self, agent: AgentId, vitals: Vitals, *, admitted: bool) -> None:
         """Keep what an agent says of itself."""
-        remember(self._vitals, agent, vitals, self._most)
+        if admitted:
+            self._vitals[agent] = vitals
+        else:
+            remember(self._early, agent, vitals, self._strangers)
 
     def leave(self, agent: AgentId) -> None:
         """Its connection was lost."""
@@ -58,9 +62,11 @@ class Presence:
             self._origins.pop(agent, None)
         elif not known:
             self._origins[agent] = via
+        if (early := self._early.pop(agent, None)) is not None:
+            self._vitals[agent] = early
         if agent in self._away:
             self.back(agent)
-            self.hear(agent, replace(self.vitals(agent), online=True))
+            self._vitals[agent] = replace(self.vitals(agent), online=True)
         return self.vitals(agent)
 
     def forget(self, agent: AgentId) -> None:

@@ -66,7 +66,7 @@ class Registry:
         self._heard = asyncio.Event()  # set whenever cards were taken or an agent is back
         self.arrivals = 0  #: grows whenever there are agents to be found that were not there before
         self._refusals: OrderedDict[AgentId, str] = OrderedDict()
-        self._presence = Presence(self.limits.agents)
+        self._presence = Presence(self.limits.remembered)
         self._decoded: OrderedDict[AgentId, Vcv] = OrderedDict()
         self._foreign: dict[AgentId, Vector] = {}  # c by our embedder, of agents that use another
         self._watchers: list[Callable[[AgentId], None]] = []
@@ -263,7 +263,7 @@ class Registry:
         return since is not None and entry is not None and entry.issued_at > since
 
     async def _take_vitals(self, agent: AgentId, vitals: Vitals) -> None:
-        self._presence.hear(agent, vitals)
+        self._presence.hear(agent, vitals, admitted=agent in self.roster)
         if agent not in self.roster:
             return
         self.roster.set_vitals(agent, vitals)

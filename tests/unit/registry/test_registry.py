@@ -229,6 +229,16 @@ async def test_vitals_change_what_an_agent_offers_now():
     assert registry.vitals(A).slots == 7
 
 
+async def test_vitals_of_a_flood_of_agents_without_cards_are_forgotten_and_those_of_admitted_ones_are_not():
+    registry = make(remembered=2)
+    await registry.admit(await card())
+    await registry.hear_vitals(A, encode_vitals(Vitals(slots=7)))
+    for i in range(4):
+        await registry.hear_vitals(AgentId(f"nobody-{i}"), encode_vitals(Vitals(slots=3)))
+    assert [registry.vitals(AgentId(f"nobody-{i}")).slots for i in range(4)] == [Vitals().slots] * 2 + [3] * 2
+    assert registry.vitals(A).slots == 7
+
+
 async def test_vitals_that_came_before_the_card_are_kept_for_it():
     registry = make()
     await registry.hear_vitals(A, encode_vitals(Vitals(load=0.5)))
