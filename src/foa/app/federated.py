@@ -76,7 +76,27 @@ async def run_project(
     project = adjusted(read_project(asked.folder), asked)
     app = App(asked.folder, project)
     specs = app.sites(project, asked.clients)
-    run = Run(
+    run = _run(asked, settings, project, app)
+    agent = _agent(asked, project, clock, model, specs)
+    if on_start is not None:
+        on_start(project, specs)
+    if asked.broker:
+        roll = Roll(wanted_by(asked.folder, project, specs), clock)
+        return await _over_broker(asked, settings, run, agent, specs, roll, clock, on_round, on_node)
+    with ExitStack() as stack:
+        places = [
+            stack.enter_context(place(project, app, specs, spec, settings=settings, clock=clock, run=asked.run, model=model))
+            for spec in specs
+        ]
+        apps = {made.number: (made.app, made.context) for made in places}
+        blocks = {made.number: made.block for made in places}
+        grid = stack.enter_context(InProcessGrid(apps, workers=asked.workers, run=asked.run))
+        return await train(run, grid, agent, lambda: blocks, on_round=on_round, on_node=on_node)
+
+
+def _run(asked: Asked, settings: Settings, project: Project, app: App) -> Run:
+    """What is trained, as the project and its app say."""
+    return Run(
         settings=AgenticSettings(
             run=asked.run,
             terms=project.terms,
@@ -98,21 +118,6 @@ async def run_project(
         validate=app.part("validate"),
         checkpoint=run_folder(settings, asked.run) / "run.ckpt",
     )
-    agent = _agent(asked, project, clock, model, specs)
-    if on_start is not None:
-        on_start(project, specs)
-    if asked.broker:
-        roll = Roll(wanted_by(asked.folder, project, specs), clock)
-        return await _over_broker(asked, settings, run, agent, specs, roll, clock, on_round, on_node)
-    with ExitStack() as stack:
-        places = [
-            stack.enter_context(place(project, app, specs, spec, settings=settings, clock=clock, run=asked.run, model=model))
-            for spec in specs
-        ]
-        apps = {made.number: (made.app, made.context) for made in places}
-        blocks = {made.number: made.block for made in places}
-        grid = stack.enter_context(InProcessGrid(apps, workers=asked.workers, run=asked.run))
-        return await train(run, grid, agent, lambda: blocks, on_round=on_round, on_node=on_node)
 
 
 async def _over_broker(
