@@ -24,6 +24,9 @@ clip = 1.0
 
 [keys]
 epochs = "local-epochs"
+noise_multiplier = "noise"
+steps = "steps"
+batch = "batch"
 
 [bounds]
 k_min = 1

@@ -73,7 +73,7 @@ def behind(folder: Path, name: str, at_round: int, then: str) -> Any:
 
     ledger = PrivacyLedger(folder / f"{name}.db", BUDGET)
     condition = Condition(records=2000)
-    site = Site(guardian=Guardian(Limits(), ledger), condition=lambda: condition, clock=SystemClock())
+    site = Site(guardian=Guardian(Limits(), ledger), condition=lambda: condition, clock=SystemClock(), keys=fl_app.KEYS)
     return guarded(deadly, site)  # type: ignore[arg-type]
 
 

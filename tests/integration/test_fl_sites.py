@@ -46,6 +46,7 @@ k = 2
 purpose = "lines"
 policies = ["gdpr"]
 terms = { epochs = 1, steps = 50, width = 1.0, batch = 4, noise_multiplier = 1.5, clip = 1.0 }
+keys = { noise_multiplier = "noise", steps = "steps", batch = "batch" }
 privacy = { epsilon = 4.0 }
 bounds = { k_max = 2, deadline_min_seconds = 30.0, deadline_max_seconds = 30.0 }
 [[sites]]
