@@ -1,6 +1,6 @@
 """Who can do what: the registry of admitted agents, in front of a `VectorIndex`.
 
-foa/capabilities/updates/+ ─► admit (admission.py) ─► roster (columns) + shelf (cards) + index (vectors)
+foa/capabilities/updates/+ ─► admit (admission.py) ─► roster (columns) + cards + index (vectors)
 foa/capabilities/vitals/+  ─► vitals: load, price now, gone
 refused ─► foa/policies/enforcement, and kept for `foa agents show`
 """
@@ -13,14 +13,12 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from types import MappingProxyType
 
-import numpy as np
-
 from foa.errors import BadCapability, FalseClaim, ModelUnreachable, NotNow
 from foa.ports import Clock, Embedder, Hit, IndexPoint, IndexQuery, VectorIndex
 from foa.registry.admission import Admission, Departed, RegistryLimits, open_card
 from foa.registry.bloom import set_positions
 from foa.registry.bounded import remember
-from foa.registry.card import decode_card
+from foa.registry.cards import Cards
 from foa.registry.learned import Learned
 from foa.registry.meanings import Meanings
 from foa.registry.presence import Presence
@@ -31,11 +29,9 @@ from foa.registry.texts import same_card, text_of
 from foa.registry.unembedded import Unembedded
 from foa.registry.vitals import decode_vitals
 from foa.values.ids import AgentId
-from foa.values.vcv import Matrix, Vcv, Vector, Vitals
+from foa.values.vcv import Matrix, Vcv, Vitals
 
 log = logging.getLogger(__name__)
-
-_DECODED = 2_048  # cards kept decoded
 
 
 class Registry:
@@ -60,15 +56,13 @@ class Registry:
         self.roster = Roster(embedder.dimension, rows=shelf.rows if shelf else None)
         self.learned = learned or Learned()
         self._clock = clock
-        self._shelf = shelf or Shelf()
+        self._cards = Cards(shelf or Shelf(), embedder=embedder.id, card_bytes=self.limits.card_bytes)
         self._admission = Admission(self.limits)
         self._departed: OrderedDict[AgentId, Departed] = OrderedDict()
         self._heard = asyncio.Event()  # set whenever cards were taken or an agent is back
         self.arrivals = 0  #: grows whenever there are agents to be found that were not there before
         self._refusals: OrderedDict[AgentId, str] = OrderedDict()
         self._presence = Presence(self.limits.remembered)
-        self._decoded: OrderedDict[AgentId, Vcv] = OrderedDict()
-        self._foreign: dict[AgentId, Vector] = {}  # c by our embedder, of agents that use another
         self._watchers: list[Callable[[AgentId], None]] = []
         self._unembedded = Unembedded(self.limits)
         self._meanings = Meanings(embedder, self.limits, clock)
@@ -91,17 +85,11 @@ class Registry:
 
     def get(self, agent: AgentId) -> Vcv | None:
         """Give an agent's VCV, or None where it is not admitted."""
-        found = self._decoded.get(agent)
-        if found is None and (payload := self._shelf.get(agent)) is not None:
-            found = decode_card(payload, allow_unsigned=True, max_bytes=self.limits.card_bytes)
-            if (ours := self._foreign.get(agent)) is not None:
-                found = replace(found, c=ours, e=np.zeros_like(ours))
-            remember(self._decoded, agent, found, _DECODED)
-        return found
+        return self._cards.get(agent)
 
     def card(self, agent: AgentId) -> bytes | None:
         """Give an agent's card as it was signed, or None."""
-        return self._shelf.get(agent)
+        return self._cards.signed(agent)
 
     def departed(self, agent: AgentId) -> Departed | None:
         """What is remembered of an agent that left, or None."""
@@ -230,10 +218,8 @@ class Registry:
         if entry is None:
             return None
         self._admission.left(entry.key)
-        self._shelf.drop(agent)
-        self._decoded.pop(agent, None)
+        self._cards.drop(agent)
         self._presence.forget(agent)
-        self._foreign.pop(agent, None)
         await self.index.remove([agent])
         return entry
 
@@ -296,7 +282,7 @@ class Registry:
     async def aclose(self) -> None:
         """Close the index and the shelf."""
         await self.index.aclose()
-        self._shelf.close()
+        self._cards.close()
 
     # ── one card, step by step ─────────────────────────────────────────────────────────────────────────────────────────
     def _open(self, agent: AgentId | None, payload: bytes) -> Vcv | BadCapability:
@@ -324,7 +310,7 @@ class Registry:
         held = self.roster.entry(vcv.agent_id)
         if held is None and len(self.roster) >= self.limits.agents:
             raise NotNow(f"agent {vcv.agent_id}: the registry is full ({self.limits.agents:,} agents)")
-        same = held is not None and same_card(self._shelf.get(vcv.agent_id), payload)
+        same = held is not None and same_card(self._cards.signed(vcv.agent_id), payload)
         if not same:
             now, monotonic = self._clock.now(), self._clock.monotonic()
             self._admission.check(vcv, held or self._departed.get(vcv.agent_id), now=now, monotonic=monotonic)
@@ -336,11 +322,7 @@ class Registry:
         agent = vcv.agent_id
         # an agent of another broker answers no request that is sent on this one
         self.roster.put(replace(vcv, kinds=()) if self.origin(agent) else vcv, vcv.e)
-        self._shelf.put(agent, payload)
-        self._foreign.pop(agent, None)
-        if vcv.embedder != self.embedder.id:
-            self._foreign[agent] = vcv.c
-        remember(self._decoded, agent, vcv, _DECODED)
+        self._cards.put(payload, vcv)
         self._departed.pop(agent, None)
         self._refusals.pop(agent, None)
         self._unembedded.drop(agent)
