@@ -20,6 +20,7 @@ from foa.app.nearest import nearest
 from foa.app.standing import standings
 from foa.cli import options
 from foa.cli.console import output
+from foa.cli.given import read_question
 from foa.cli.roster import draw_agent, draw_agents, draw_search, draw_standings, facts_of
 from foa.errors import BadInput, Unroutable
 from foa.values.ids import AgentId
@@ -99,9 +100,10 @@ def search(
     as_json: options.Json = False,
 ) -> None:
     """Print who fits."""
+    question = read_question(words)
 
     async def see(view: View) -> Found:
-        routed = await _route(view, " ".join(words), skill or (), policy or ())
+        routed = await _route(view, question, skill or (), policy or ())
         return routed, draw_search(routed)
 
     _print(see, federation, broker, over, pairs, as_json=as_json)

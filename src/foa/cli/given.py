@@ -25,7 +25,7 @@ def read_question(words: Sequence[str]) -> str:
     """The question: the words of the command line, or standard input where they are `-`.
 
     Raises:
-        BadInput: it is over-long.
+        BadInput: it is over-long, or not UTF-8.
     """
     text = sys.stdin.read(MAX_TASK_CHARACTERS + 1) if list(words) == ["-"] else " ".join(words)
     text = text.strip()
@@ -34,7 +34,15 @@ def read_question(words: Sequence[str]) -> str:
             f"the task is over {MAX_TASK_CHARACTERS:,} characters: shorten it, or put the material into a folder and let "
             "the agents look there (--over DIR)"
         )
+    _check_unicode(text, "the task")
     return text
+
+
+def _check_unicode(text: str, what: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadInput(f"{what} is not UTF-8 at character {error.start + 1}: use a terminal or a file in UTF-8") from error
 
 
 def make_task(
@@ -124,9 +132,11 @@ def _turn(value: Any, place: str) -> Turn:
         texts = [part.get("text") for part in parts if isinstance(part, dict) and part.get("type") == "text"]
         value = {**value, "content": "\n".join(text for text in texts if isinstance(text, str))}
     try:
-        return msgspec.convert(value, Turn)
+        turn = msgspec.convert(value, Turn)
     except msgspec.ValidationError as error:
         raise BadInput(f"{place}: not a message: {error}: {_WRITE}") from error
+    _check_unicode(turn.content, f"{place}: the message")
+    return turn
 
 
 def _line(text: str, offset: int) -> int:

@@ -97,3 +97,13 @@ def test_too_many_messages_are_refused(tmp_path):
 def test_an_unusable_label_names_its_option(option, value):
     with pytest.raises(BadInput, match=r"--(policy|skill|kind): write a"):
         make_task("x", **{option: value})
+
+
+def test_what_is_not_utf_8_is_refused_with_its_place(tmp_path):
+    # the byte E9 (é in Latin-1) of an argument, as Python gives it: a lone surrogate
+    with pytest.raises(BadInput, match="the task is not UTF-8 at character 4"):
+        read_question(["caf\udce9"])
+    with pytest.raises(BadInput, match=r"chat.json:1: the message is not UTF-8 at character 1"):
+        path = tmp_path / "chat.json"
+        path.write_text('[{"role": "user", "content": "\\ud800"}]')
+        read_transcript(path)
