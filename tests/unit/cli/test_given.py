@@ -103,7 +103,6 @@ def test_what_is_not_utf_8_is_refused_with_its_place(tmp_path):
     # the byte E9 (é in Latin-1) of an argument, as Python gives it: a lone surrogate
     with pytest.raises(BadInput, match="the task is not UTF-8 at character 4"):
         read_question(["caf\udce9"])
-    with pytest.raises(BadInput, match=r"chat.json:1: the message is not UTF-8 at character 1"):
-        path = tmp_path / "chat.json"
-        path.write_text('[{"role": "user", "content": "\\ud800"}]')
-        read_transcript(path)
+    transcript = write(tmp_path, '[{"role": "user", "content": "\\ud800"}]')
+    with pytest.raises(BadInput, match=":1: the message is not UTF-8 at character 1"):
+        read_transcript(transcript)
