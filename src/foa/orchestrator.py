@@ -163,7 +163,7 @@ class Orchestrator:
             return saved
         drafts = await self._drafts(job, reached, subtask, inputs, open_nodes)
         if not drafts:
-            why = "no agent fits it" if not staffed.teams.get(subtask.id) else "every agent that was asked was lost"
+            why = _unanswered(staffed, subtask)
             return await self._keep(job, failed(subtask, why, lost=job.lost_on(subtask.id)))
         if _is_training(reached, subtask):
             return await self._keep(job, report_training(subtask, drafts[0], lost=job.lost_on(subtask.id)))
@@ -292,3 +292,11 @@ class Orchestrator:
 
 def _is_training(reached: Progress, subtask: Subtask) -> bool:
     return subtask.id in reached.staffed.trainings
+
+
+def _unanswered(staffed: Staffed, subtask: Subtask) -> str:
+    """Why a subtask has no drafts."""
+    if staffed.teams.get(subtask.id):
+        return "every agent that was asked was lost"
+    why = staffed.misfits.get(subtask.id)
+    return f"no agent fits it: {why}" if why else "no agent fits it"

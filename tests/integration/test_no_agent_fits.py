@@ -4,6 +4,7 @@ import asyncio
 import sys
 from pathlib import Path
 
+from foa.values.plan import Proposal, ProposedSubtask
 from tests.integration.federations import Script, answer, federation, scripted
 
 # no word, and next to no meaning, in common with agents that route tasks
@@ -55,3 +56,15 @@ async def test_foa_ask_ends_with_3_and_says_what_to_do(tmp_path: Path):
     assert process.returncode == 3, told
     assert "can hardly do it" in told
     assert "Traceback" not in told
+
+
+async def test_a_subtask_that_no_agent_fits_says_why_and_what_to_do(tmp_path: Path):
+    subtasks = (ProposedSubtask(text="Find the code that routes a task"), ProposedSubtask(text=ABSURD))
+    brain = Script(plan=Proposal(subtasks=subtasks))
+    agents = [scripted(f"a{i}", brain) for i in range(6)]
+    async with federation(tmp_path, agents, FOA_REVISIONS_MAX=0) as started:
+        result = await answer(started)
+    [unanswered] = [one for one in result.reports if one.error]
+    assert unanswered.error.startswith("no agent fits it: even the nearest, a")
+    assert "FOA_FIT_THRESHOLD" in unanswered.error
+    assert result.status == "partial"

@@ -27,6 +27,7 @@ class Staffed(msgspec.Struct, frozen=True, kw_only=True):
     spares: Mapping[str, tuple[Candidate, ...]]  #: subtask → candidates that were not chosen, best first
     refusals: tuple[Refusal, ...] = ()
     trainings: tuple[str, ...] = ()  #: subtasks whose team is one agent that trains
+    misfits: Mapping[str, str] = {}  #: subtask that nobody can do → why, and what to do
 
 
 def joined(one: Staffed, other: Staffed) -> Staffed:
@@ -36,6 +37,7 @@ def joined(one: Staffed, other: Staffed) -> Staffed:
         spares={**one.spares, **other.spares},
         refusals=(*one.refusals, *other.refusals),
         trainings=(*one.trainings, *other.trainings),
+        misfits={**one.misfits, **other.misfits},
     )
 
 
@@ -48,6 +50,7 @@ async def staff(job: Job, router: Router, subtasks: Sequence[Subtask]) -> Done[S
     found: list[tuple[Subtask, Sequence[Candidate]]] = []
     trainings: dict[str, Sequence[Candidate]] = {}
     refusals: list[Refusal] = []
+    misfits: dict[str, str] = {}
     slots: dict[str, int] = {}
     patience = Patience(job, router.registry)
     for subtask in subtasks:
@@ -59,6 +62,7 @@ async def staff(job: Job, router: Router, subtasks: Sequence[Subtask]) -> Done[S
             refusals += _refused(subtask, nobody.refusals)
             if trainers is None:
                 found.append((subtask, ()))
+                misfits |= {subtask.id: nobody.why} if nobody.why else {}
             else:
                 trainings[subtask.id] = trainers.candidates
             continue
@@ -76,7 +80,9 @@ async def staff(job: Job, router: Router, subtasks: Sequence[Subtask]) -> Done[S
         subtask.id: tuple(c for c in candidates if c.agent not in {m.agent for m in teams.get(subtask.id, ())})
         for subtask, candidates in found
     }
-    return Done(value=Staffed(teams=teams, spares=spares, refusals=tuple(refusals), trainings=tuple(trainings)))
+    return Done(
+        value=Staffed(teams=teams, spares=spares, refusals=tuple(refusals), trainings=tuple(trainings), misfits=misfits)
+    )
 
 
 async def trainers_for(job: Job, router: Router, asked: Subtask | Task) -> Routing | None:
