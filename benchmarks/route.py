@@ -82,6 +82,8 @@ async def _run(count: int, queries: int, shards: int, options: EdgeOptions, upda
     await embedder.embed(["load the weights"])
     texts = _queries(queries)
     vectors = await embedder.embed(texts)
+    if keep:
+        Path(keep).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="foa-bench-", dir=keep or None) as name:
         fleet = Fleet(Path(keep or name), count, embedder)
         if keep:

@@ -114,15 +114,17 @@ class Partition:
         if not len(self):
             return []
         query = self._simplified(query)
-        similarity = self._nearest(query)
-        lexical = self._by_words(query) if query.text and self._options.words else {}
+        # asking an empty layer costs as much as asking a small one
+        layers = [layer for layer in self._layers if len(layer.shard)]
+        similarity = self._nearest(layers, query)
+        lexical = self._by_words(layers, query) if query.text and self._options.words else {}
         if missing := [agent for agent in lexical if agent not in similarity]:
             similarity |= self._similarities(query, missing)
         hits = [Hit(agent=a, similarity=s, lexical=lexical.get(a, 0.0)) for a, s in similarity.items()]
         return sorted(hits, key=lambda hit: (-hit.similarity, hit.agent))
 
-    def _nearest(self, query: IndexQuery) -> dict[AgentId, float]:
-        found = [pair for layer in self._layers for pair in self._layer_nearest(layer, query).items()]
+    def _nearest(self, layers: Sequence[_Layer], query: IndexQuery) -> dict[AgentId, float]:
+        found = [pair for layer in layers for pair in self._layer_nearest(layer, query).items()]
         return dict(sorted(found, key=_best_first)[: query.k])
 
     def _layer_nearest(self, layer: _Layer, query: IndexQuery) -> dict[AgentId, float]:
@@ -156,9 +158,9 @@ class Partition:
         agents = _best_of(pair for pair in found if asked.issubset(self._table.labels(pair[0])))
         return dict(list(agents.items())[: query.k]) if len(agents) >= query.k else {}
 
-    def _by_words(self, query: IndexQuery) -> dict[AgentId, float]:
+    def _by_words(self, layers: Sequence[_Layer], query: IndexQuery) -> dict[AgentId, float]:
         found: list[tuple[AgentId, float]] = []
-        for layer in self._layers:
+        for layer in layers:
             limit = query.k + min(len(layer.dead), query.k)
             found += self._alive(layer, layer.shard.by_words(query, limit=limit))
         return dict(sorted(found, key=_best_first)[: query.k])
