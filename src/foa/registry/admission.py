@@ -117,10 +117,6 @@ class Admission:
         remember(self._quarantined, key, monotonic + self._limits.quarantine_seconds, self._limits.remembered)
         return True
 
-    def quarantined(self, key: str, *, monotonic: float) -> bool:
-        """Tell whether a key is quarantined."""
-        return bool(key) and self._quarantined.get(key, 0.0) > monotonic
-
     def joined(self, key: str) -> None:
         """A key signs for one agent more."""
         self._agents[key] = self._agents.get(key, 0) + 1

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TypeVar, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from foa.registry.bloom import BYTES
 from foa.registry.rows import Rows
@@ -30,7 +29,6 @@ class Facts:
 
     offers: Matrix  #: shape (n, 8), price and latency as they are now
     load: Vector  #: shape (n,), 0 to 1
-    online: NDArray[np.bool_]  #: shape (n,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +63,8 @@ class Roster:
         self._issued = array("d")
         self._shared: list[tuple[str, frozenset[str], tuple[str, ...]]] = []  # key, policies and kinds, by slot
         self._offers = np.full((_FIRST_ROWS, len(OFFERS)), np.nan, np.float32)
-        #: load, price factor, latency (NaN: not measured), 1 while online
-        self._vitals = np.zeros((_FIRST_ROWS, 4), np.float32)
+        #: load, price factor, latency (NaN: not measured)
+        self._vitals = np.zeros((_FIRST_ROWS, 3), np.float32)
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -87,7 +85,7 @@ class Roster:
         slot = self._slots.get(vcv.agent_id)
         if slot is None:
             slot = self._slots[vcv.agent_id] = self._new_slot()
-            self._vitals[slot] = (0.0, 1.0, np.nan, 1.0)
+            self._vitals[slot] = (0.0, 1.0, np.nan)
         else:
             self._uncount(self._entry(slot))
         self._kinds.update(set(vcv.kinds))
@@ -111,7 +109,7 @@ class Roster:
     def set_vitals(self, agent: AgentId, vitals: Vitals) -> None:
         """Keep what an admitted agent says of itself now."""
         latency = np.nan if vitals.latency_seconds is None else vitals.latency_seconds
-        self._vitals[self._slots[agent]] = (vitals.load, vitals.price_factor, latency, float(vitals.online))
+        self._vitals[self._slots[agent]] = (vitals.load, vitals.price_factor, latency)
 
     def facts(self, agents: Sequence[AgentId]) -> Facts:
         """Gather the numbers of admitted agents."""
@@ -119,7 +117,7 @@ class Roster:
         offers, vitals = self._offers[slots], self._vitals[slots]
         offers[:, 0] *= vitals[:, 1]
         offers[:, 1] = np.fmax(offers[:, 1], vitals[:, 2])
-        return Facts(offers=offers, load=vitals[:, 0], online=vitals[:, 3] > 0)
+        return Facts(offers=offers, load=vitals[:, 0])
 
     def specs(self, agents: Sequence[AgentId]) -> Matrix:
         """Gather e of admitted agents. Shape (n, d)."""
