@@ -6,7 +6,7 @@
 Bounded by agent and in all, decays with time, replayable: the same outcomes in the same order give the same memory.
 """
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -68,6 +68,16 @@ class Learned:
         self._memory.move_to_end(agent)
         if len(self._memory) > rules.agents:
             self._memory.popitem(last=False)
+
+    def newest(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Give those that would still be remembered when all had been recorded: only they are worth an embedding."""
+        of_agent: Counter[str] = Counter()
+        newest: list[Outcome] = []
+        for outcome in reversed(outcomes):
+            of_agent[outcome.agent] += 1
+            if of_agent[outcome.agent] <= self.rules.requests:
+                newest.append(outcome)
+        return newest[::-1]
 
     def record(self, outcomes: Sequence[Outcome], vectors: Matrix) -> None:
         """Remember graded requests; what somebody else than Agent-0 graded counts less.

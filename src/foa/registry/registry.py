@@ -271,7 +271,7 @@ class Registry:
         Raises:
             ModelUnreachable: the embedder does not answer.
         """
-        told = [outcome for outcome in outcomes if outcome.text]
+        told = self.learned.newest([outcome for outcome in outcomes if outcome.text])
         if not told:
             return
         self.learned.record(told, await self._meanings.embed([outcome.text for outcome in told]))

@@ -118,3 +118,13 @@ async def test_outcomes_that_came_before_the_card_are_kept_for_it():
     await fed.registry.learn([told])
     await fed.add("a", "code")
     assert (await fed.route("heart")).candidates[0].factors.similarity > 0.5
+
+
+def test_of_many_outcomes_only_those_that_stay_remembered_are_embedded():
+    learned = Learned(LearningRules(requests=2))
+    outcomes = [
+        Outcome(agent=agent, kind="x", job=f"j{i}", subtask="s", grade=1.0, at=float(i), text=f"{i}")
+        for i, agent in enumerate("aabaab")
+    ]
+    # of a: 0, 1, 3, 4; of b: 2, 5
+    assert [outcome.text for outcome in learned.newest(outcomes)] == ["2", "3", "4", "5"]
