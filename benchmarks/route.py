@@ -48,6 +48,7 @@ class _Time(NamedTuple):
         return _Time(self.wall - other.wall, self.processor - other.processor)
 
 
+_LOOKED_AT = 500  # queries by which the width of the search was chosen: they are not measured
 _HNSWLIB_MOST = 200_000  # agents; beyond, its build would take longer than everything else
 
 
@@ -72,6 +73,8 @@ def run(
     count = agents or (10_000 if quick else 100_000)
     extra = {"ef": ef} if ef else {}
     options = EdgeOptions(quantised=quantised, words=words, build_threads=threads, **extra)
+    if keep:
+        Path(keep).mkdir(parents=True, exist_ok=True)
     return asyncio.run(
         _run(count, queries or (200 if quick else 500), shards, options, updates or (200 if quick else 400), keep)
     )
@@ -82,8 +85,6 @@ async def _run(count: int, queries: int, shards: int, options: EdgeOptions, upda
     await embedder.embed(["load the weights"])
     texts = _queries(queries)
     vectors = await embedder.embed(texts)
-    if keep:
-        Path(keep).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="foa-bench-", dir=keep or None) as name:
         fleet = Fleet(Path(keep or name), count, embedder)
         if keep:
@@ -126,7 +127,7 @@ def _queries(count: int) -> list[str]:
     meta = [row["query"] for row in rows(folder("routing_metatool") / "queries_single.jsonl")]
     seal = [row["query"] for row in rows(folder("routing_sealtools") / "test_in_domain.jsonl")]
     both = [text for pair in zip(meta[:: max(1, len(meta) // len(seal))], seal, strict=False) for text in pair]
-    return (both * (count // len(both) + 1))[:count]
+    return (both * ((_LOOKED_AT + count) // len(both) + 1))[_LOOKED_AT:][:count]
 
 
 async def _time_routes(router: Router, texts: Sequence[str], vectors: Matrix) -> dict[str, list[_Time]]:
@@ -191,7 +192,7 @@ def _hnswlib(vectors: Matrix, fleet: Matrix) -> dict[str, Any]:
     graph.init_index(max_elements=len(fleet), M=32, ef_construction=256)
     graph.add_items(fleet, num_threads=2)
     built = time.perf_counter() - started
-    graph.set_ef(EdgeOptions().ef)
+    graph.set_ef(EdgeOptions().candidates(len(fleet)))
     times: list[float] = []
     hits = 0
     for vector in vectors:
