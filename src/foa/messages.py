@@ -69,28 +69,24 @@ class Propose(WireMessage, frozen=True, kw_only=True, tag="propose", tag_field="
     budget: Budget
 
 
-class DraftRequest(WireMessage, frozen=True, kw_only=True, tag="draft", tag_field="do"):
+class SubtaskRequest(WireMessage, frozen=True, kw_only=True):
+    """What every request about one subtask says."""
+
+    job: WireId
+    subtask: WireId
+    attempt: Annotated[int, msgspec.Meta(ge=1, le=100)] = 1
+    text: SubtaskText
+    task: Task
+    inputs: Annotated[tuple[Input, ...], msgspec.Meta(max_length=64)] = ()
+    budget: Budget
+
+
+class DraftRequest(SubtaskRequest, frozen=True, kw_only=True, tag="draft", tag_field="do"):
     """Answer this subtask (Alg. 2)."""
 
-    job: WireId
-    subtask: WireId
-    attempt: Annotated[int, msgspec.Meta(ge=1, le=100)] = 1
-    text: SubtaskText
-    task: Task
-    inputs: Annotated[tuple[Input, ...], msgspec.Meta(max_length=64)] = ()
-    budget: Budget
 
-
-class TrainRequest(WireMessage, frozen=True, kw_only=True, tag="train", tag_field="do"):
+class TrainRequest(SubtaskRequest, frozen=True, kw_only=True, tag="train", tag_field="do"):
     """Train a model for this subtask, without moving data; the policies that bind its sites are the task's."""
-
-    job: WireId
-    subtask: WireId
-    attempt: Annotated[int, msgspec.Meta(ge=1, le=100)] = 1
-    text: SubtaskText
-    task: Task
-    inputs: Annotated[tuple[Input, ...], msgspec.Meta(max_length=64)] = ()
-    budget: Budget
 
 
 class TrainProgress(WireMessage, frozen=True, kw_only=True, tag="train_progress", tag_field="do"):
