@@ -3,6 +3,11 @@
 from importlib.util import find_spec
 
 import pytest
+from hypothesis import settings
+
+# a busy machine may take long for one example; all else is as Hypothesis has it, where CI is set without chance
+settings.register_profile("patient", settings.get_profile(settings.get_current_profile_name()), deadline=None)
+settings.load_profile("patient")
 
 #: Tests that import Flower or torch. `.ci/run` installs the extra, so there they all run.
 NEED_FL = [
