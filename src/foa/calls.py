@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import math
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -20,6 +20,7 @@ from foa.job import Done, Job
 from foa.messages import (
     Drafted,
     DraftRequest,
+    Input,
     Join,
     Joined,
     Propose,
@@ -35,9 +36,11 @@ from foa.messages import (
 from foa.ports import Transport
 from foa.values.budget import Budget, Spend
 from foa.values.ids import AgentId, SubtaskId
+from foa.values.plan import Subtask
 from foa.values.publication import Publication
 
 B = TypeVar("B", Proposed, Drafted, Trained, Joined)
+R = TypeVar("R", DraftRequest, TrainRequest)
 T = TypeVar("T")
 #: What an agent is asked and replies to.
 Asked = Propose | DraftRequest | TrainRequest | Join
@@ -215,6 +218,19 @@ class Calls:
         for agent in agents or sorted(job.asked):
             with contextlib.suppress(PublishRefused):
                 await self._transport.publish(Publication(topic=job.topics.tasks(agent), payload=payload, qos=0))
+
+
+def about(kind: type[R], job: Job, subtask: Subtask, *, inputs: Sequence[Input], attempt: int, budget: Budget) -> R:
+    """The request of this kind about a subtask of a job, with the reports it stands on and what it may spend."""
+    return kind(
+        job=job.id,
+        subtask=subtask.id,
+        attempt=attempt,
+        text=subtask.text,
+        task=job.task,
+        inputs=tuple(inputs),
+        budget=budget,
+    )
 
 
 async def or_lost(

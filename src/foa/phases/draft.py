@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from foa.calls import Calls, or_lost
+from foa.calls import Calls, about, or_lost
 from foa.job import Done, Job
 from foa.messages import Drafted, DraftRequest, Input, encode
 from foa.values import events
@@ -63,15 +63,7 @@ async def gather_drafts(
     """
     drafts: dict[AgentId, AgentDraft] = {}
     seconds = min(job.parameters.draft_seconds, job.seconds_left)
-    request = DraftRequest(
-        job=job.id,
-        subtask=subtask.id,
-        attempt=attempt,
-        text=subtask.text,
-        task=job.task,
-        inputs=tuple(inputs),
-        budget=budget,
-    )
+    request = about(DraftRequest, job, subtask, inputs=inputs, attempt=attempt, budget=budget)
 
     async def ask(agent: AgentId) -> AgentDraft:
         step = f"draft/{subtask.id}/{attempt}/{agent}"

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from foa.calls import Calls, or_lost
+from foa.calls import Calls, about, or_lost
 from foa.errors import AgentLost, AgentRefused, BadMessage, BudgetExceeded
 from foa.job import Done, Job
 from foa.messages import Input, Trained, TrainProgress, TrainRequest, decode
@@ -76,15 +76,7 @@ async def gather_training(
     agent = team[0]
     rounds = _Rounds(job, subtask, agent, attempt, budget)
     rounds.retell()
-    request = TrainRequest(
-        job=job.id,
-        subtask=subtask.id,
-        attempt=attempt,
-        text=subtask.text,
-        task=job.task,
-        inputs=tuple(inputs),
-        budget=budget,
-    )
+    request = about(TrainRequest, job, subtask, inputs=inputs, attempt=attempt, budget=budget)
 
     async def ask() -> AgentDraft:
         step = f"draft/{subtask.id}/{attempt}/{agent}"
