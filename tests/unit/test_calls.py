@@ -31,9 +31,9 @@ A = AgentId("a")
 DRAFTED = Reply(agent="a", body=Drafted(draft=Draft(answer="an answer")), spend=PAID)
 
 
-def job_of(transport: MemoryTransport) -> Job:
+def job_of(transport: MemoryTransport, journal: MemoryJournal | None = None) -> Job:
     clock, topics, name = HandClock(), Topics(), JobId("job-1")
-    journal = MemoryJournal(clock)
+    journal = journal or MemoryJournal(clock)
     return Job(
         id=name,
         submission=Submission(task=Task(text="a task"), budget=BUDGET),

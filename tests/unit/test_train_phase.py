@@ -8,15 +8,15 @@ from typing import Any
 import msgspec
 import pytest
 from tests.fakes import HandClock
+from tests.unit.test_calls import job_of
 
 from foa.calls import Calls
 from foa.exchange import PART_PROPERTY, Exchange
 from foa.exchange import answer as reply_to
-from foa.job import EventLog, Job, Steps
+from foa.job import Job
 from foa.messages import Refused, Reply, Trained, TrainProgress, encode
 from foa.phases import train
 from foa.phases.train import TrainedNode, gather_training
-from foa.policy.account import Account
 from foa.ports import Delivery
 from foa.settle import site_grades
 from foa.state.memory import MemoryJournal
@@ -24,11 +24,8 @@ from foa.transport.memory import MemoryHub, MemoryTransport
 from foa.values.budget import Budget, Spend
 from foa.values.draft import AgentDraft, Draft
 from foa.values.ids import AgentId, JobId, SubtaskId
-from foa.values.parameters import Parameters
 from foa.values.plan import Subtask
 from foa.values.publication import Filter
-from foa.values.task import Submission, Task
-from foa.values.topics import Topics
 
 A = AgentId("a")
 SUBTASK = Subtask(id=SubtaskId("s1"), text="train a model")
@@ -58,20 +55,11 @@ class Journal(MemoryJournal):
         self._saved.set()
 
 
-async def job_of(transport: MemoryTransport, saved: asyncio.Event) -> Job:
-    clock, topics, name, journal = HandClock(), Topics(), JobId("job-1"), Journal(saved)
-    await journal.open(name, b"{}", text="train")
-    return Job(
-        id=name,
-        submission=Submission(task=Task(text="train"), budget=BUDGET),
-        parameters=Parameters(),
-        topics=topics,
-        steps=Steps(journal, name, {}),
-        events=EventLog(journal, transport, topics.meta(name), name),
-        account=Account(BUDGET),
-        clock=clock,
-        began=clock.now(),
-    )
+async def opened_job(transport: MemoryTransport, saved: asyncio.Event) -> Job:
+    journal = Journal(saved)
+    job = job_of(transport, journal)
+    await journal.open(job.id, b"{}", text="train")
+    return job
 
 
 Play = Callable[[Callable[[bytes], Awaitable[None]], Callable[[bytes], Awaitable[None]], Calls], Awaitable[None]]
@@ -103,7 +91,7 @@ async def playing(*plays: Play, saved: asyncio.Event | None = None) -> AsyncGene
                 await play(await anext(inbox), each)
 
         group.create_task(play_all(), name="agent")
-        yield calls, await job_of(transport, saved or asyncio.Event())
+        yield calls, await opened_job(transport, saved or asyncio.Event())
 
 
 async def gather(calls: Calls, job: Job) -> tuple[AgentDraft, ...]:
