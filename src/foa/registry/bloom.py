@@ -6,8 +6,10 @@ them are set. The index stores the positions, so that a required skill is answer
 
 import hashlib
 import re
+import struct
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 
 import numpy as np
 
@@ -31,11 +33,13 @@ def positions(skills: Iterable[str]) -> tuple[int, ...]:
 
     The first 14 bytes of the SHA-256 of a skill's token, read as 7 little-endian 16-bit numbers, modulo `BITS`.
     """
-    found: set[int] = set()
-    for skill in skills:
-        digest = hashlib.sha256(skill_token(skill).encode()).digest()
-        found.update(int.from_bytes(digest[i : i + 2], "little") % BITS for i in range(0, 2 * HASHES, 2))
-    return tuple(sorted(found))
+    return tuple(sorted(set[int]().union(*map(_positions, skills))))
+
+
+@lru_cache(maxsize=4_096)
+def _positions(skill: str) -> tuple[int, ...]:
+    digest = hashlib.sha256(skill_token(skill).encode()).digest()
+    return tuple(number % BITS for number in struct.unpack_from(f"<{HASHES}H", digest))
 
 
 def bloom(skills: Iterable[str]) -> bytes:

@@ -7,6 +7,8 @@ from typing import cast
 
 _DEPTH = 16
 
+_string = json.JSONEncoder(ensure_ascii=False).encode  # 3.2.2.2: escapes only what it must, as RFC 8785 does
+
 
 def canonical(value: object) -> bytes:
     """Give the canonical bytes of a JSON value (what `json.loads` returns).
@@ -27,26 +29,32 @@ def _write(value: object, depth: int) -> str:
     if depth > _DEPTH:
         raise ValueError(f"nested deeper than {_DEPTH}")
     match value:
+        case str():
+            return _string(value)
         case None:
             return "null"
         case bool():
             return "true" if value else "false"
-        case str():
-            return json.dumps(value, ensure_ascii=False)
         case int():
             return _number(_double(value))
         case float():
             return _number(value)
         case Mapping():
-            members = cast("Mapping[str, object]", value)
-            # 3.2.3: sorted by UTF-16 code units
-            keys = sorted(members, key=lambda key: key.encode("utf-16-be"))
-            inside = (f"{json.dumps(key, ensure_ascii=False)}:{_write(members[key], depth + 1)}" for key in keys)
-            return "{" + ",".join(inside) + "}"
+            return _object(cast("Mapping[str, object]", value), depth)
         case Sequence() if not isinstance(value, bytes | bytearray):
-            return "[" + ",".join(_write(item, depth + 1) for item in cast("Sequence[object]", value)) + "]"
+            return "[" + ",".join([_write(item, depth + 1) for item in cast("Sequence[object]", value)]) + "]"
         case _:
             raise ValueError(f"{type(value).__name__} is not a JSON value")
+
+
+def _object(members: Mapping[str, object], depth: int) -> str:
+    # 3.2.3: sorted by UTF-16 code units, which for ASCII is the order of the characters
+    keys = sorted(members) if all(map(str.isascii, members)) else sorted(members, key=_utf_16)
+    return "{" + ",".join([f"{_string(key)}:{_write(members[key], depth + 1)}" for key in keys]) + "}"
+
+
+def _utf_16(key: str) -> bytes:
+    return key.encode("utf-16-be")
 
 
 def _double(value: int) -> float:

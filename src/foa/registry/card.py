@@ -8,6 +8,7 @@ own noise does, and a card with two 768-d vectors and 100 skills stays under 16 
 
 import base64
 import binascii
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, cast
@@ -137,10 +138,9 @@ def decode_card(payload: bytes, *, allow_unsigned: bool = False, max_bytes: int 
     except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
         raise BadCapability(f"not a usable card: {str(error)[:300]}") from error
     try:
-        _check_claims(body)
+        return _checked(body)
     except FalseClaim as claim:
         raise FalseClaim(str(claim), key=body.public_key) from None
-    return _vcv(body)
 
 
 def _check_schema(raw: object) -> None:
@@ -159,28 +159,21 @@ def _check_signature(body: _Body, raw: object, signature: str, *, allow_unsigned
         raise BadCapability(f"{who}: {reason}")
 
 
-def _check_claims(body: _Body) -> None:
-    """Check what only a signer who is wrong about himself gets wrong."""
+def _checked(body: _Body) -> Vcv:
+    """Give what a signed body says, after checking what only a signer who is wrong about himself gets wrong."""
     who = f"agent {body.agent_id}"
-    if body.s != base64.b64encode(bloom(body.skills)).decode():
+    s = bloom(body.skills)
+    if body.s != base64.b64encode(s).decode():
         raise FalseClaim(f"{who}: s is not the Bloom filter of its {len(body.skills)} skills")
     if body.fl is not None and len(canonical(body.fl)) > MAX_FL_BYTES:
         raise FalseClaim(f"{who}: its fl block is over {MAX_FL_BYTES:,} bytes")
-    for name, text in (("c", body.c), ("e", body.e)):
-        _check_unit(_unpacked(text, what=f"{who}: {name}"), what=f"{who}: {name}")
-    if len(body.c) != len(body.e):
+    c, e = _unit(body.c, what=f"{who}: c"), _unit(body.e, what=f"{who}: e")
+    if len(c) != len(e):
         raise FalseClaim(f"{who}: c and e have different dimensions")
+    return _vcv(body, c=c, s=s, e=e)
 
 
-def _check_unit(vector: Vector, *, what: str) -> None:
-    if not np.isfinite(vector).all():
-        raise FalseClaim(f"{what} holds NaN or infinity")
-    length = float(np.linalg.norm(vector))
-    if abs(length - 1) > NORM_TOLERANCE:
-        raise FalseClaim(f"{what} has length {length:.4g}; normalise it to 1")
-
-
-def _vcv(body: _Body) -> Vcv:
+def _vcv(body: _Body, *, c: Vector, s: bytes, e: Vector) -> Vcv:
     return Vcv(
         agent_id=AgentId(body.agent_id),
         version=body.version,
@@ -188,11 +181,11 @@ def _vcv(body: _Body) -> Vcv:
         description=body.description,
         skills=body.skills,
         examples=body.examples,
-        c=_unpacked(body.c, what="c"),
-        s=base64.b64decode(body.s),
+        c=c,
+        s=s,
         r=body.r,
         p=frozenset(body.p),
-        e=_unpacked(body.e, what="e"),
+        e=e,
         embedder=body.embedder,
         kinds=body.kinds,
         issued_at=body.issued_at,
@@ -203,6 +196,17 @@ def _vcv(body: _Body) -> Vcv:
 
 def _packed(vector: Vector) -> str:
     return base64.b64encode(np.asarray(vector, "<f2").tobytes()).decode()
+
+
+def _unit(text: str, *, what: str) -> Vector:
+    vector = _unpacked(text, what=what)
+    # float16 goes to 65,504: a sum of squares that is not finite has a number in it that is not
+    length = math.sqrt(float(vector @ vector))
+    if not math.isfinite(length):
+        raise FalseClaim(f"{what} holds NaN or infinity")
+    if abs(length - 1) > NORM_TOLERANCE:
+        raise FalseClaim(f"{what} has length {length:.4g}; normalise it to 1")
+    return vector
 
 
 def _unpacked(text: str, *, what: str) -> Vector:
