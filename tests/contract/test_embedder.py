@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import wordllama
 from tests.openai_peer import Answer, Peer, embeds, openai_peer, refuses
 
 from foa.errors import ModelUnreachable
@@ -96,6 +97,14 @@ async def test_many_texts_and_few_give_the_same_vectors() -> None:
     texts = [f"agent number {number} reads logs" for number in range(200)]
     many = await embedder.embed(texts)
     np.testing.assert_array_equal(many[7], (await embedder.embed(texts[7:8]))[0])
+
+
+async def test_its_vectors_are_those_of_its_package() -> None:
+    texts = ["books a flight", "名前", "a b " * 900, "\x00", "Ünïcode – and punctuation!?"]
+    ours = await WordLlamaEmbedder().embed(texts)
+    theirs = wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, dim=256, disable_download=True)
+    expected = np.concatenate([theirs.embed([text], norm=True) for text in texts])
+    np.testing.assert_allclose(ours, expected, atol=1e-6)
 
 
 # ── MiniLM ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,4 +1,4 @@
-"""The embedded embedder: WordLlama, 256-d static vectors, 15 to 35 µs a text, weights inside its own package.
+"""The embedded embedder: WordLlama, 256-d static vectors, 15 to 40 µs a text, weights inside its own package.
 
 Source: Dillon Carter, WordLlama: token embeddings taken from language models, averaged over the text's tokens.
 """
@@ -22,12 +22,23 @@ from foa.values.vcv import Matrix
 _NAME = "wordllama-l2-supercat"
 _WEIGHTS = "l2_supercat_256.safetensors"
 _DIMENSION = 256
-_INLINE = 64  #: texts embedded on the event loop; more go to a thread
-_INLINE_CHARACTERS = 20_000  #: about 5 ms
+_INLINE = 256  #: texts embedded on the event loop; more go to a thread
+_INLINE_CHARACTERS = 40_000  #: about 5 ms
+_AT_ONCE = 64  #: texts whose tokens are in memory
+
+
+class _Encoding(Protocol):
+    ids: list[int]
+
+
+class _Tokenizer(Protocol):
+    def encode_batch_fast(self, input: list[str], *, add_special_tokens: bool) -> list[_Encoding]: ...  # noqa: A002
+    def no_padding(self) -> None: ...
 
 
 class _Inference(Protocol):
-    def embed(self, texts: list[str], *, norm: bool) -> Matrix: ...
+    tokenizer: _Tokenizer
+    embedding: Matrix
 
 
 class WordLlamaEmbedder:
@@ -70,10 +81,13 @@ _loaded = threading.Event()
 def _embed(folder: Path, texts: Sequence[str]) -> Matrix:
     inference = _inference(folder)
     rows = np.zeros((len(texts), _DIMENSION), dtype=np.float32)
-    for row, text in enumerate(texts):
-        # one at a time: a batch is padded to its longest text, which costs gigabytes where one is long
-        if text.strip():
-            rows[row] = inference.embed([text[:MAX_TEXT]], norm=False)[0]
+    for start in range(0, len(texts), _AT_ONCE):
+        part = [text[:MAX_TEXT] for text in texts[start : start + _AT_ONCE]]
+        found = inference.tokenizer.encode_batch_fast(part, add_special_tokens=False)
+        for row, (text, encoding) in enumerate(zip(part, found, strict=True), start):
+            if text.strip() and encoding.ids:
+                # what the package's own `embed` gives, bit for bit, in a third of its time
+                inference.embedding.take(encoding.ids, axis=0, mode="clip").mean(axis=0, out=rows[row])
     return unit_rows(rows)
 
 
@@ -92,7 +106,9 @@ def _load(folder: Path) -> _Inference:
         from wordllama import WordLlama
 
         loaded = WordLlama.load(cache_dir=folder, dim=_DIMENSION, disable_download=True)
-        return cast("_Inference", loaded)
+        inference = cast("_Inference", loaded)
+        inference.tokenizer.no_padding()
+        return inference
     except (ImportError, OSError, ValueError) as error:
         raise ModelUnreachable(
             f"WordLlama's weights do not load ({error}). Install it again: pip install 'foa[local]'"
