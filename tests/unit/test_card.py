@@ -119,6 +119,104 @@ async def test_a_signature_for_another_purpose_is_refused():
         decode_card(canonical({"vcv": body, "jws": sign(body, key, typ="gossip")}))
 
 
+async def test_a_signature_of_another_algorithm_is_refused_and_says_which_to_use():
+    document = json.loads(encode_card(await make(), new_key()))
+    signature = document["jws"].partition(".")[2]
+    for algorithm in ("none", "HS256", "EdDSA", "ES256"):
+        header = base64.urlsafe_b64encode(json.dumps({"alg": algorithm, "typ": "foa-vcv"}).encode()).decode().rstrip("=")
+        with pytest.raises(BadCapability, match='write "alg":"Ed25519" into the header'):
+            decode_card(canonical(document | {"jws": f"{header}.{signature}"}))
+
+
+async def rewritten(old: str, new: str, **fields: object) -> bytes:
+    """A card whose JSON was changed after it was signed."""
+    text = encode_card(await make(**fields), new_key()).decode()
+    assert old in text
+    return text.replace(old, new).encode()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"agent_id":', '"agent_id":"evil","agent_id":'),
+        ('"agent_id":', '"agent_\\u0069d":"evil","agent_id":'),
+        ('"usd_per_call":', '"usd_per_call":0,"usd_per_call":'),
+        ('{"jws":', '{"vcv":{"schema":"foa.vcv/1"},"jws":'),
+    ],
+)
+async def test_a_member_that_is_there_twice_is_refused_because_readers_take_different_ones(old: str, new: str):
+    with pytest.raises(BadCapability, match="is there twice"):
+        decode_card(await rewritten(old, new))
+
+
+async def test_numbers_are_read_as_they_were_signed_however_they_are_written():
+    # 2^53 + 1 is no double: it and 2^53 have one canonical form, and so one signature
+    card = await rewritten('"samples":9007199254740992', '"samples":9007199254740993', fl={"samples": 2**53})
+    assert decode_card(card).fl == {"samples": 2**53}
+    for written in ("3.0", "3e0", "30E-1"):
+        assert decode_card(await rewritten('"version":3', f'"version":{written}')).version == 3
+    zero = decode_card(await rewritten('"issued_at":0', '"issued_at":-0.0', issued_at=0.0)).issued_at
+    assert str(zero) == "0.0"
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [("1e400", "out of range"), ("9" * 5_000, "out of range"), ("NaN", "malformed"), ("-Infinity", "malformed")],
+)
+async def test_what_is_no_double_is_refused(number: str, reason: str):
+    for old in ('"issued_at":0', '"samples":0'):
+        with pytest.raises(BadCapability, match=reason):
+            decode_card(await rewritten(old, old[:-1] + number, issued_at=0.0, fl={"samples": 0}))
+
+
+@pytest.mark.parametrize("name", [b'"\\ud800"', b'"\\udc00x"', b'"\xed\xa0\x80"', b'"\xc0\x80"', b'"\xff"'], ids=range(5))
+async def test_what_is_no_unicode_is_refused(name: bytes):
+    card = encode_card(await make(), new_key()).replace(b'"Coder"', name)
+    with pytest.raises(BadCapability, match="not a usable card"):
+        decode_card(card)
+
+
+@pytest.mark.parametrize(
+    "agent", ["\u0430gent", "agent\u202e", "agent\u200b", "agent\x00", "agent\n", "\uff41gent", "-a", "a/b", "+"]
+)
+async def test_an_id_is_plain_ascii(agent: str):
+    key = new_key()
+    body = json.loads(encode_card(await make(), key))["vcv"] | {"agent_id": agent}
+    with pytest.raises(BadCapability, match="agent_id"):
+        decode_card(canonical({"vcv": body, "jws": sign(body, key, typ="foa-vcv")}))
+
+
+def nested(depth: int) -> object:
+    return [nested(depth - 1)] if depth > 1 else []
+
+
+async def test_a_body_is_eight_deep_at_most():
+    key = new_key()
+    body = json.loads(encode_card(await make(), key))["vcv"]
+    for deep, taken in ((nested(7), True), (nested(8), False)):  # the body itself is the first
+        whole = body | {"later": deep}
+        card = canonical({"vcv": whole, "jws": sign(whole, key, typ="foa-vcv")})
+        if taken:
+            assert decode_card(card).agent_id == "coder-1"
+            continue
+        with pytest.raises(BadCapability, match="within one another"):
+            decode_card(card)
+
+
+async def test_a_card_has_no_third_member():
+    document = json.loads(encode_card(await make(), new_key()))
+    with pytest.raises(BadCapability, match="more"):
+        decode_card(canonical(document | {"more": nested(12)}))
+
+
+async def test_a_card_that_grows_beyond_the_limit_when_it_is_written_again_is_refused():
+    key = new_key()
+    body = json.loads(encode_card(await make(), key))["vcv"] | {"later": [1e20] * 10_000}
+    card = json.dumps({"vcv": body, "jws": sign(body, key, typ="foa-vcv")}, separators=(",", ":")).encode()
+    with pytest.raises(BadCapability, match="canonical form has .* is over the limit of 65,536"):
+        decode_card(card.replace(b"100000000000000000000.0", b"1e20").replace(b"1e+20", b"1e20"))
+
+
 def vector(*values: float) -> str:
     return base64.b64encode(np.array(values, "<f2").tobytes()).decode()
 
@@ -131,6 +229,8 @@ def vector(*values: float) -> str:
         ({"c": vector(float("inf"), *[0.0] * 255)}, "NaN or infinity"),
         ({"c": vector(2.0)}, "length 2"),
         ({"c": vector(1.0)}, "different dimensions"),
+        # base64 of 766 and of 768 bytes is 1,024 characters long
+        ({"c": vector(1.0, *[0.0] * 383), "e": vector(1.0, *[0.0] * 382)}, "different dimensions"),
         ({"c": "%%%"}, "base64"),
         ({"e": "AAAA"}, "float16"),
         ({"c": ""}, "float16"),

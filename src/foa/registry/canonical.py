@@ -5,29 +5,30 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-_DEPTH = 16
+DEEPEST = 16  #: objects and lists within one another
 
 _string = json.JSONEncoder(ensure_ascii=False).encode  # 3.2.2.2: escapes only what it must, as RFC 8785 does
 
 
-def canonical(value: object) -> bytes:
+def canonical(value: object, *, deepest: int = DEEPEST) -> bytes:
     """Give the canonical bytes of a JSON value (what `json.loads` returns).
 
+    Args:
+        deepest: how many objects and lists may lie within one another, the value itself the first.
+
     Raises:
-        ValueError: not a JSON value, nested deeper than 16, NaN or infinite, an integer
+        ValueError: not a JSON value, nested too deep, NaN or infinite, an integer
             beyond any double, a lone surrogate.
 
     Source: RFC 8785.
     """
     try:
-        return _write(value, 0).encode()
+        return _write(value, deepest).encode()
     except UnicodeEncodeError as error:
         raise ValueError("a string holds half of a surrogate pair") from error
 
 
-def _write(value: object, depth: int) -> str:
-    if depth > _DEPTH:
-        raise ValueError(f"nested deeper than {_DEPTH}")
+def _write(value: object, left: int) -> str:
     match value:
         case str():
             return _string(value)
@@ -40,17 +41,24 @@ def _write(value: object, depth: int) -> str:
         case float():
             return _number(value)
         case Mapping():
-            return _object(cast("Mapping[str, object]", value), depth)
+            return _object(cast("Mapping[str, object]", value), _within(left))
         case Sequence() if not isinstance(value, bytes | bytearray):
-            return "[" + ",".join([_write(item, depth + 1) for item in cast("Sequence[object]", value)]) + "]"
+            inside = _within(left)
+            return "[" + ",".join([_write(item, inside) for item in cast("Sequence[object]", value)]) + "]"
         case _:
             raise ValueError(f"{type(value).__name__} is not a JSON value")
 
 
-def _object(members: Mapping[str, object], depth: int) -> str:
+def _within(left: int) -> int:
+    if left < 1:
+        raise ValueError("too many objects and lists lie within one another")
+    return left - 1
+
+
+def _object(members: Mapping[str, object], left: int) -> str:
     # 3.2.3: sorted by UTF-16 code units, which for ASCII is the order of the characters
     keys = sorted(members) if all(map(str.isascii, members)) else sorted(members, key=_utf_16)
-    return "{" + ",".join([f"{_string(key)}:{_write(members[key], depth + 1)}" for key in keys]) + "}"
+    return "{" + ",".join([f"{_string(key)}:{_write(members[key], left)}" for key in keys]) + "}"
 
 
 def _utf_16(key: str) -> bytes:

@@ -8,6 +8,7 @@ own noise does, and a card with two 768-d vectors and 100 skills stays under 16 
 
 import base64
 import binascii
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +21,7 @@ from foa.errors import BadCapability, FalseClaim
 from foa.ports import Embedder
 from foa.registry.bloom import BYTES, bloom
 from foa.registry.canonical import canonical
-from foa.registry.keys import SigningKey, public_key, sign, verify
+from foa.registry.keys import SigningKey, public_key, sign, verify_bytes
 from foa.values.ids import AgentId, WireId, check_id
 from foa.values.resources import Name, Resources
 from foa.values.task import Label
@@ -31,6 +32,7 @@ TYPE = "foa-vcv"  #: the JWS header's `typ`
 MAX_CARD_BYTES = 65_536
 MAX_SKILLS = 128  #: above, the Bloom filter says yes to everything
 MAX_FL_BYTES = 4_096
+MAX_DEPTH = 8  #: objects and lists within one another in a body: what carries cards must carry all of them
 NORM_TOLERANCE = 2e-3  #: how far a vector's length may be off 1
 
 _Base64 = Annotated[str, msgspec.Meta(max_length=22_000)]
@@ -60,7 +62,7 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True, rename=None):
     fl: dict[str, object] | None = None
 
 
-class _Envelope(msgspec.Struct, frozen=True, kw_only=True):
+class _Envelope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     vcv: msgspec.Raw
     jws: Annotated[str, msgspec.Meta(max_length=512)] = ""
 
@@ -133,9 +135,11 @@ def decode_card(payload: bytes, *, allow_unsigned: bool = False, max_bytes: int 
         envelope = _envelopes.decode(payload)
         raw = msgspec.json.decode(envelope.vcv)
         _check_schema(raw)
-        body = _bodies.decode(envelope.vcv)
-        _check_signature(body, raw, envelope.jws, allow_unsigned=allow_unsigned)
-    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+        signed = canonical(raw, deepest=MAX_DEPTH)
+        body = _bodies.decode(signed)  # and not as it came: what is read is what was signed
+        _check_signature(body, signed, envelope.jws, allow_unsigned=allow_unsigned)
+        _check_form(payload, signed, envelope.jws, max_bytes)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise BadCapability(f"not a usable card: {str(error)[:300]}") from error
     try:
         return _checked(body)
@@ -149,14 +153,31 @@ def _check_schema(raw: object) -> None:
         raise BadCapability(f"a card of schema {str(schema)[:40]!r} is not known here: write {SCHEMA!r}")
 
 
-def _check_signature(body: _Body, raw: object, signature: str, *, allow_unsigned: bool) -> None:
+def _check_signature(body: _Body, signed: bytes, signature: str, *, allow_unsigned: bool) -> None:
     who = f"agent {body.agent_id}"
     if not signature and not body.public_key:
         if allow_unsigned:
             return
         raise BadCapability(f"{who}: its card is not signed; sign it with an Ed25519 key")
-    if reason := verify(cast("Mapping[str, object]", raw), signature, x=body.public_key, typ=TYPE):
+    if reason := verify_bytes(signed, signature, x=body.public_key, typ=TYPE):
         raise BadCapability(f"{who}: {reason}")
+
+
+def _check_form(payload: bytes, signed: bytes, signature: str, max_bytes: int) -> None:
+    """Refuse what other readers may read in another way (RFC 7493), and what grows when it is written again."""
+    whole = b'{"jws":"%b","vcv":%b}' % (signature.encode(), signed)
+    if payload == whole:
+        return
+    json.loads(payload, object_pairs_hook=_members, parse_int=str)
+    if len(whole) > max_bytes:
+        raise ValueError(f"its canonical form has {len(whole):,} bytes and is over the limit of {max_bytes:,}")
+
+
+def _members(pairs: Sequence[tuple[str, object]]) -> None:
+    names = [name for name, _ in pairs]
+    if len(names) != len(set(names)):
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise ValueError(f"the member {twice[:40]!r} is there twice")
 
 
 def _checked(body: _Body) -> Vcv:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from joserfc import jws
-from joserfc.errors import JoseError
+from joserfc.errors import JoseError, UnsupportedAlgorithmError
 from joserfc.jwk import OKPKey
 
 from foa.errors import BadInput
@@ -64,12 +64,22 @@ def verify(body: Mapping[str, object], signature: str, *, x: str, typ: str) -> s
         typ: the type its header must name, so that a signature made for one purpose serves no other.
     """
     try:
+        signed = canonical(body)
+    except ValueError as error:
+        return f"its signature does not hold: {error}"
+    return verify_bytes(signed, signature, x=x, typ=typ)
+
+
+def verify_bytes(signed: bytes, signature: str, *, x: str, typ: str) -> str:
+    """Check a detached signature of canonical bytes, as `verify` does."""
+    try:
         header, detached, made = signature.split(".")
         if detached:
             return "its signature is not detached: leave the middle of the JWS empty"
         stated = _stated_type(header)
-        signed = header.encode() + b"." + base64.urlsafe_b64encode(canonical(body)).rstrip(b"=")
-        _verifier(x).verify(_unpadded(made), signed)
+        _verifier(x).verify(_unpadded(made), header.encode() + b"." + base64.urlsafe_b64encode(signed).rstrip(b"="))
+    except UnsupportedAlgorithmError:
+        return f'its signature is of another algorithm: write "alg":"{_ALGORITHM}" into the header of the JWS'
     except (JoseError, InvalidSignature, ValueError, TypeError, KeyError) as error:
         return f"its signature does not hold ({type(error).__name__})"
     if stated != typ:
