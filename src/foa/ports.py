@@ -12,7 +12,7 @@ Clock          time                             system · fake
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from foa.values.budget import Spend
 from foa.values.ids import AgentId, JobId
@@ -123,6 +123,19 @@ class VectorIndex(Protocol):
 
     async def aclose(self) -> None:
         """Save and let go."""
+        ...
+
+
+@runtime_checkable
+class KeptIndex(VectorIndex, Protocol):
+    """A VectorIndex that knows at its next start who was stored; a point that is there unchanged costs it nothing."""
+
+    async def agents(self) -> Sequence[AgentId]:
+        """Everyone who is stored, those of before included."""
+        ...
+
+    async def save(self) -> None:
+        """Have what was stored outlive a kill of this process."""
         ...
 
 

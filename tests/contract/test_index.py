@@ -13,7 +13,7 @@ from foa.index.edge import EdgeIndex
 from foa.index.exact import ExactIndex
 from foa.index.qdrant import QdrantIndex
 from foa.index.shard import EdgeOptions
-from foa.ports import IndexPoint, IndexQuery, VectorIndex
+from foa.ports import IndexPoint, IndexQuery, KeptIndex, VectorIndex
 from foa.registry.bloom import positions
 from foa.values.ids import AgentId
 from foa.values.vcv import Vector
@@ -169,6 +169,21 @@ async def test_recall_survives_churn(index: VectorIndex):
     assert found / expected >= 0.98
 
 
+async def test_a_kept_index_knows_whom_it_has(index: VectorIndex):
+    if isinstance(index, ExactIndex):  # keeps nothing
+        assert not isinstance(index, KeptIndex)
+        return
+    assert isinstance(index, KeptIndex)
+    assert await index.agents() == []
+    await index.upsert([point(i, more_vectors=(unit(500 + i),)) for i in range(60)])
+    await index.upsert([point(1), point(2, more_vectors=(unit(502),))])  # the second is unchanged
+    await index.remove([AgentId("a00003")])
+    await index.save()
+    assert sorted(await index.agents()) == [f"a{i:05}" for i in range(60) if i != 3]
+    assert await agents(index, vector=unit(502), k=1) == ["a00002"]
+    assert await agents(index, vector=unit(501), k=1) != ["a00001"]
+
+
 async def test_an_edge_index_keeps_its_points_over_a_restart(tmp_path: Path):
     options = EdgeOptions(index_from=50)
     index = EdgeIndex(DIMENSION, path=tmp_path, shards=2, options=options)
@@ -319,3 +334,35 @@ async def test_what_was_proved_is_found_and_takes_nothing_from_an_agents_own_wor
     assert own[AgentId("new")] == pytest.approx(own[AgentId("old")])
     found = await index.search(IndexQuery(vector=unit(0), text="a table tonight", k=5))
     assert {hit.agent: hit.lexical > 0 for hit in found if hit.agent in ("new", "old")} == {"new": False, "old": True}
+
+
+async def test_what_was_saved_is_there_after_a_kill_and_costs_nothing_again(tmp_path: Path):
+    index = EdgeIndex(DIMENSION, path=tmp_path / "lost", shards=2, options=EdgeOptions(index_from=60))
+    await index.upsert([point(i) for i in range(150)])
+    await index.settled()
+    await index.upsert([point(i) for i in range(150, 170)])
+    await index.remove([AgentId("a00003")])
+    await index.save()
+    assert index.written == 170
+    await index.upsert([point(999)])  # behind the save
+    await asyncio.to_thread(shutil.copytree, tmp_path / "lost", tmp_path / "found")  # as a kill leaves it
+    await index.aclose()
+    again = EdgeIndex(DIMENSION, path=tmp_path / "found", shards=2, options=EdgeOptions(index_from=60))
+    assert set(await again.agents()) - {"a00999"} == {f"a{i:05}" for i in range(170) if i != 3}
+    await again.upsert([point(i) for i in range(170) if i != 3])
+    assert again.written == 0
+    await again.aclose()
+
+
+async def test_what_the_builder_of_a_killed_process_still_writes_is_in_nobodys_way(tmp_path: Path):
+    folder = tmp_path / "part-000-of-001"
+    index = EdgeIndex(DIMENSION, path=tmp_path, options=EdgeOptions(index_from=60))
+    (folder / "build-0123456789abcdef").mkdir()
+    (folder / "build-0123456789abcdef" / "edge_config.json").write_text("half of one")
+    await index.upsert([point(i) for i in range(100)])
+    await index.settled()
+    await index.aclose()
+    again = EdgeIndex(DIMENSION, path=tmp_path)
+    assert await again.count() == 100
+    assert not list(folder.glob("build-*"))
+    await again.aclose()

@@ -77,6 +77,20 @@ class EdgeIndex:
         """How many agents are stored."""
         return sum(await self._all({i: lambda part=part: len(part) for i, part in enumerate(self._parts)}))
 
+    async def agents(self) -> Sequence[AgentId]:
+        """Everyone who is stored, those of before included."""
+        found = await self._all({i: part.agents for i, part in enumerate(self._parts)})
+        return [agent for some in found for agent in some]
+
+    @property
+    def written(self) -> int:
+        """How many points were stored since it was opened; those that were there, unchanged, are not counted."""
+        return sum(part.written for part in self._parts)
+
+    async def save(self) -> None:
+        """Write what is new to disk, so that it outlives a kill."""
+        await self._all({i: part.save for i, part in enumerate(self._parts)})
+
     async def settled(self) -> None:
         """Return when no build runs or is due."""
         while builds := list(self._builds.values()):

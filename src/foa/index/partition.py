@@ -9,6 +9,7 @@ A build takes the sealed shards in that are not more than twice what it brings, 
 
 import logging
 import math
+import secrets
 import shutil
 import subprocess
 import sys
@@ -60,10 +61,13 @@ class Partition:
         self._dimension = dimension
         self._options = options
         self._table = Table()
+        self.written = 0  #: points stored since it was opened; those that were there, unchanged, are not counted
+        self._unsaved = False
         self._next = 0
         self._due = options.index_from  # unindexed points from which a build starts
         self._process: subprocess.Popen[bytes] | None = None
         self._starting = threading.Lock()  # around _process and _stopping
+        self._saving = threading.Lock()  # around the manifest
         self._stopping = False
         self._layers: list[_Layer] = []  # oldest first; the last one is the fresh one
         self._load()
@@ -71,10 +75,15 @@ class Partition:
     def __len__(self) -> int:
         return len(self._table)
 
+    def agents(self) -> list[AgentId]:
+        """Everyone who is stored."""
+        return list(self._table)
+
     # ── writing ────────────────────────────────────────────────────────────────────────────────────────────────────────
     def upsert(self, points: Sequence[IndexPoint]) -> None:
         """Store or replace; a point that is there already, unchanged, costs nothing."""
         changed = [(point, mark) for point in points if (mark := digest(point)) != self._table.digest(point.agent)]
+        self.written += len(changed)
         for start in range(0, len(changed), _BATCH):
             batch = {point.agent: (point, mark) for point, mark in changed[start : start + _BATCH]}
             self.remove(batch)
@@ -85,6 +94,7 @@ class Partition:
 
     def remove(self, agents: Iterable[AgentId]) -> None:
         """Forget; unknown ids do nothing."""
+        self._unsaved = True
         buried: dict[int, list[int]] = {}
         for agent in agents:
             if agent in self._table:
@@ -219,8 +229,8 @@ class Partition:
         """Index frozen layers in a process of its own, and open what it made; None where it failed or was stopped."""
         for layer in sources:
             layer.shard.flush()
-        number = self._new_number()
-        target = self._folder(number)
+        # a name of its own: the builder of a process that was killed may still write to what it began
+        target = self._path / f"build-{secrets.token_hex(8)}"
         job = BuildJob(
             sources=tuple(str(layer.shard.path) for layer in sorted(sources, key=lambda layer: -len(layer.shard))),
             target=str(target),
@@ -232,6 +242,8 @@ class Partition:
         ok = self._run([sys.executable, "-m", "foa.index.builder", str(file)])
         file.unlink(missing_ok=True)
         if ok:
+            number = self._new_number()
+            target.rename(self._folder(number))
             return self._open(number, sealed=True)
         level = logging.DEBUG if self._stopping else logging.WARNING
         log.log(level, "an index build failed; its points are still searched one by one", extra={"event": "build_failed"})
@@ -241,6 +253,7 @@ class Partition:
     def swap(self, sources: Sequence[_Layer], sealed: _Layer | None) -> None:
         """Put what was built into the place of its sources; None: let them be as they were."""
         self._due = self._options.index_from
+        self._unsaved = True
         if sealed is None:
             self._thaw(sources)
             self._due += self._unindexed()  # or a build that cannot succeed would be tried again at once
@@ -292,6 +305,12 @@ class Partition:
             layer.shard.close()
         self._write("table", self._table.encode())
 
+    def save(self) -> None:
+        """Write what is new to disk, so that it outlives a kill. Layers that are being built from were written before."""
+        if self._unsaved:
+            self._unsaved = False
+            self._save([layer for layer in self._layers if not layer.building])
+
     def _load(self) -> None:
         self._path.mkdir(parents=True, exist_ok=True)
         manifest = self._manifest()
@@ -330,13 +349,15 @@ class Partition:
             for older in self._layers[: self._layers.index(layer)]:
                 older.shard.delete(buried)
 
-    def _save(self) -> None:
-        for layer in self._layers:
-            layer.shard.flush()
-        numbers = tuple(layer.number for layer in self._layers)
-        sealed = tuple(layer.number for layer in self._layers if layer.sealed)
-        manifest = _Manifest(v=_FORMAT, dimension=self._dimension, layers=numbers, sealed=sealed, next=self._next)
-        self._write("manifest.json", msgspec.json.encode(manifest))
+    def _save(self, layers: Sequence[_Layer] | None = None) -> None:
+        """Write these layers to disk, all by default, and which there are."""
+        with self._saving:
+            for layer in self._layers if layers is None else layers:
+                layer.shard.flush()
+            numbers = tuple(layer.number for layer in self._layers)
+            sealed = tuple(layer.number for layer in self._layers if layer.sealed)
+            manifest = _Manifest(v=_FORMAT, dimension=self._dimension, layers=numbers, sealed=sealed, next=self._next)
+            self._write("manifest.json", msgspec.json.encode(manifest))
 
     def _write(self, name: str, data: bytes) -> None:
         part = self._path / f"{name}.part"

@@ -14,10 +14,12 @@ from qdrant_client import models as q
 from qdrant_client.http.exceptions import ApiException
 
 from foa.errors import StoreFailed
+from foa.index.shard import digest
 from foa.index.words import document_weights, query_weights
 from foa.ports import Hit, IndexPoint, IndexQuery
 from foa.values.ids import AgentId
 
+_MAIN = q.Filter(must=[q.FieldCondition(key="n", range=q.Range(gte=1))])  # an agent's first point
 _SISTERS = 8  # points of one agent that may crowd a search
 
 
@@ -74,12 +76,17 @@ class QdrantIndex:
         return cls(client, dimension, collection=collection, shards=shards, replicas=replicas)
 
     async def upsert(self, points: Sequence[IndexPoint]) -> None:
-        """Store or replace; searchable when it returns."""
-        latest = {point.agent: point for point in points}
+        """Store or replace; searchable when it returns. A point that is there already, unchanged, costs one look."""
+        latest = {point.agent: (point, digest(point)) for point in points}
         if not latest:
             return
-        await self.remove(list(latest))
-        made = [one for point in latest.values() for one in self._points(point)]
+        known = await self._digests(list(latest))
+        changed = {agent: one for agent, one in latest.items() if known.get(agent) != one[1]}
+        if not changed:
+            return
+        await self.remove(list(changed))
+        # the main points last: whoever has one has all the others
+        made = sorted((one for each in changed.values() for one in self._points(*each)), key=lambda one: "n" in one.payload)
         for start in range(0, len(made), 500):
             await self._call(self._client.upsert(self._collection, made[start : start + 500], wait=True))
 
@@ -107,8 +114,25 @@ class QdrantIndex:
     async def count(self) -> int:
         """How many agents are stored."""
         await self._open()
-        main = q.Filter(must=[q.FieldCondition(key="n", range=q.Range(gte=1))])
-        return (await self._call(self._client.count(self._collection, count_filter=main, exact=True))).count
+        return (await self._call(self._client.count(self._collection, count_filter=_MAIN, exact=True))).count
+
+    async def agents(self) -> Sequence[AgentId]:
+        """Everyone who is stored, those of before included."""
+        await self._open()
+        found: list[AgentId] = []
+        offset: Any = None
+        while True:
+            records, offset = await self._call(
+                self._client.scroll(
+                    self._collection, scroll_filter=_MAIN, limit=10_000, offset=offset, with_payload=["agent"]
+                )
+            )
+            found += [AgentId(record.payload["agent"]) for record in records]
+            if offset is None:
+                return found
+
+    async def save(self) -> None:
+        """Nothing: the server had saved what it acknowledged."""
 
     async def aclose(self) -> None:
         """Let go of the connection; the server has saved everything."""
@@ -139,7 +163,15 @@ class QdrantIndex:
                 return dict(list(best.items())[:k])
             limit *= 4
 
-    def _points(self, point: IndexPoint) -> list[q.PointStruct]:
+    async def _digests(self, agents: Sequence[AgentId]) -> dict[AgentId, int]:
+        """What is stored of these agents, of each by its digest."""
+        await self._open()
+        ids = [point_id(agent, 0) for agent in agents]
+        found = await self._call(self._client.retrieve(self._collection, ids, with_payload=["agent", "h"]))
+        payloads = [record.payload or {} for record in found]
+        return {AgentId(payload["agent"]): payload["h"] for payload in payloads if "h" in payload}
+
+    def _points(self, point: IndexPoint, mark: int) -> list[q.PointStruct]:
         payload: dict[str, Any] = {
             "agent": point.agent,
             "p": sorted(point.policies),
@@ -150,7 +182,9 @@ class QdrantIndex:
         if words := document_weights(point.text, point.proved):
             vectors["w"] = q.SparseVector(indices=list(words), values=list(words.values()))
         main = q.PointStruct(
-            id=point_id(point.agent, 0), vector=vectors, payload=payload | {"n": 1 + len(point.more_vectors)}
+            id=point_id(point.agent, 0),
+            vector=vectors,
+            payload=payload | {"n": 1 + len(point.more_vectors), "h": mark},
         )
         sisters = [
             q.PointStruct(id=point_id(point.agent, i), vector={"c": vector.tolist()}, payload=payload)

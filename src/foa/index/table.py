@@ -6,7 +6,7 @@ An agent has a slot; its i-th vector is the point `i · 2³² + slot`, so that a
 import sys
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -65,6 +65,9 @@ class Table:
 
     def __contains__(self, agent: AgentId) -> bool:
         return agent in self._slots
+
+    def __iter__(self) -> Iterator[AgentId]:
+        return iter(self._slots)
 
     def new_slot(self) -> int:
         """Take a free slot."""
