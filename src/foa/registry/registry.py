@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 from foa.errors import BadCapability, FalseClaim, ModelUnreachable, NotNow
 from foa.ports import Clock, Embedder, Hit, IndexPoint, IndexQuery, VectorIndex
-from foa.registry.admission import Admission, Departed, RegistryLimits, open_card
+from foa.registry.admission import Admission, Departed, RegistryLimits, open_card, parts
 from foa.registry.bloom import set_positions
 from foa.registry.bounded import remember
 from foa.registry.cards import Cards
@@ -135,14 +135,23 @@ class Registry:
         return results[0]
 
     async def admit_many(self, cards: Sequence[tuple[AgentId | None, bytes]], *, via: str = "") -> list[Vcv | BadCapability]:
-        """Take cards in order, with one embedding call and one index update; gives a VCV or its refusal for each.
+        """Take cards in order; gives a VCV or its refusal for each.
 
         Where the embedder does not answer, that is NotEmbedded, and `try_again` takes the card later.
+        Many are taken part by part, each with one embedding call and one index update, and others have a turn in between.
 
         Args:
             cards: each with the id it came in under (the topic's); None: whatever it says.
             via: the orchestrator that told of them; empty: they were heard on the own broker.
         """
+        results: list[Vcv | BadCapability] = []
+        for part in parts(cards):
+            if results:
+                await asyncio.sleep(0)  # an embedder and an index that never wait would hold the loop
+            results += await self._admit(part, via)
+        return results
+
+    async def _admit(self, cards: Sequence[tuple[AgentId | None, bytes]], via: str) -> list[Vcv | BadCapability]:
         results: list[Vcv | BadCapability] = [self._open(agent, payload) for agent, payload in cards]
         vectors: list[Matrix] = []
         try:

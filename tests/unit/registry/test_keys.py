@@ -58,7 +58,7 @@ def test_a_signature_that_brings_its_own_payload_vouches_for_no_other_body():
     ],
 )
 def test_a_header_that_asks_for_anything_else_is_refused(header: dict[str, object]):
-    assert "does not hold" in check(signed_under(header))
+    assert any(reason in check(signed_under(header)) for reason in ("does not hold", "another algorithm"))
 
 
 @pytest.mark.parametrize("change", ["{}=", "{}A", "+{}", "é{}", " {}", "{}\n", "{}.x"])
