@@ -1,13 +1,11 @@
 """Canonical JSON (RFC 8785, JCS): one byte form for one value, so that a signature survives re-serialisation."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
+from json.encoder import encode_basestring  # 3.2.2.2: escapes only what it must
 from typing import cast
 
 DEEPEST = 16  #: objects and lists within one another
-
-_string = json.JSONEncoder(ensure_ascii=False).encode  # 3.2.2.2: escapes only what it must, as RFC 8785 does
 
 
 def canonical(value: object, *, deepest: int = DEEPEST) -> bytes:
@@ -31,7 +29,7 @@ def canonical(value: object, *, deepest: int = DEEPEST) -> bytes:
 def _write(value: object, left: int) -> str:
     match value:
         case str():
-            return _string(value)
+            return encode_basestring(value)
         case None:
             return "null"
         case bool():
@@ -58,7 +56,7 @@ def _within(left: int) -> int:
 def _object(members: Mapping[str, object], left: int) -> str:
     # 3.2.3: sorted by UTF-16 code units, which for ASCII is the order of the characters
     keys = sorted(members) if all(map(str.isascii, members)) else sorted(members, key=_utf_16)
-    return "{" + ",".join([f"{_string(key)}:{_write(members[key], left)}" for key in keys]) + "}"
+    return "{" + ",".join([f"{encode_basestring(key)}:{_write(members[key], left)}" for key in keys]) + "}"
 
 
 def _utf_16(key: str) -> bytes:
