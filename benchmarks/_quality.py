@@ -29,7 +29,7 @@ class Fleet:
 
     def __init__(self, embedder: Embedder, index: str) -> None:
         clock = SystemClock()
-        limits = RegistryLimits(allow_unsigned=False)
+        limits = RegistryLimits(allow_unsigned=False, embed_seconds=600.0)  # how busy the machine is changes no figure
         store = EdgeIndex(embedder.dimension) if index == "edge" else ExactIndex(embedder.dimension)
         self.embedder = embedder
         self.registry = Registry(store, embedder, clock=clock, limits=limits)
@@ -72,6 +72,11 @@ class Fleet:
     def _outcome(self, i: int, text: str, agent: str) -> Outcome:
         at = SystemClock().now()
         return Outcome(agent=agent, kind="general", job=f"job-{i}", subtask="s", grade=1.0, at=at, text=text)
+
+
+async def embed_requests(embedder: Embedder, texts: Sequence[str]) -> Matrix:
+    """Embed requests as the router does, all at once; shape (len(texts), d)."""
+    return await embedder.embed([calibration_of(embedder.id).request(text) for text in texts])
 
 
 def ranks(routings: Sequence[Routing], wanted: Sequence[str]) -> list[int]:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks._data import folder, rows, teaching
-from benchmarks._quality import HUMPS, Fleet, no_fit, ranks, share
+from benchmarks._quality import HUMPS, Fleet, embed_requests, no_fit, ranks, share
 from foa.index.words import Words
 from foa.models.minilm import MiniLmEmbedder
 from foa.models.vectors import CachedEmbedder
@@ -68,7 +68,7 @@ async def _metatool(quick: bool, index: str, embedder: Embedder, tuning: bool) -
     asked = pool if tuning else [row for row in queries if not teaching(row["query"])]
     asked = asked[:: max(1, len(asked) // 1_000)] if quick else asked
     texts = [row["query"] for row in asked]
-    vectors = await embedder.embed(texts)
+    vectors = await embed_requests(embedder, texts)
     fleet = Fleet(embedder, index)
     await fleet.add(tools)
     wanted = [fleet.ids[row["tool"]] for row in asked]
@@ -160,7 +160,7 @@ async def _sealtools(
     fleet = Fleet(embedder, index)
     await fleet.add(tools)
     texts = [row["query"] for row in asked]
-    routings = await fleet.route_all(texts, await embedder.embed(texts))
+    routings = await fleet.route_all(texts, await embed_requests(embedder, texts))
     await fleet.registry.aclose()
     needed = [{fleet.ids[n["tool"]] for n in row["nodes"] if n["tool"] in known} for row in asked]
     found = [{c.agent for c in routing.candidates[:5]} for routing in routings]

@@ -140,7 +140,7 @@ class Router:
 
         Args:
             text: the work, in words.
-            vector: its embedding, where it is known already.
+            vector: its embedding, where it is known already: of what `Calibration.request` makes of the text.
             skills: every one is required.
             policies: every one must be cleared.
             spec: how the work must be done; empty: no demand.
@@ -192,7 +192,7 @@ class Router:
         return Unroutable(f"{text[:60]!r}", far | refusals, away=away, why=why)
 
     async def _embed(self, text: str, vector: Vector | None, spec: str) -> tuple[Vector, Vector | None]:
-        wanted = [*([] if vector is not None else [text]), *([spec] if spec else [])]
+        wanted = [*([] if vector is not None else [self._calibration.request(text)]), *([spec] if spec else [])]
         rows = list(await self.embedder.embed(wanted)) if wanted else []
         demand = rows.pop() if spec else None
         return (vector if vector is not None else rows[0]), demand

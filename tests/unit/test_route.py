@@ -10,6 +10,7 @@ from tests.fakes import HandClock
 from foa.errors import Unroutable
 from foa.index.exact import ExactIndex
 from foa.registry.admission import RegistryLimits
+from foa.registry.calibration import calibration_of
 from foa.registry.card import build_vcv, encode_card
 from foa.registry.keys import new_key
 from foa.registry.registry import Registry
@@ -36,16 +37,30 @@ class WordEmbedder:
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
+class Asked(WordEmbedder):
+    """Under the name of an embedder with an intro for requests; remembers what it was asked."""
+
+    id = "minilm-l6-int8+wordllama-640:00000000"
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    async def embed(self, texts: Sequence[str]) -> Matrix:
+        self.texts += texts
+        return await super().embed(texts)
+
+
 class Federation:
     """A registry with a few agents and a router in front."""
 
-    def __init__(self, **rules: object) -> None:
+    def __init__(self, embedder: WordEmbedder | None = None, **rules: object) -> None:
         self.clock = HandClock()
+        self.embedder = embedder or WordEmbedder()
         limits = RegistryLimits(search_vectors=0)
-        self.registry = Registry(ExactIndex(len(WORDS) + 1), WordEmbedder(), clock=self.clock, limits=limits)
+        self.registry = Registry(ExactIndex(len(WORDS) + 1), self.embedder, clock=self.clock, limits=limits)
         self.reputation = Reputation()
         chosen = RouteRules(**({"words": False} | rules))  # type: ignore[arg-type]
-        self.router = Router(self.registry, WordEmbedder(), self.reputation, clock=self.clock, rules=chosen)
+        self.router = Router(self.registry, self.embedder, self.reputation, clock=self.clock, rules=chosen)
 
     async def add(self, agent: str, text: str, **fields: object) -> None:
         vcv = await build_vcv(
@@ -53,7 +68,7 @@ class Federation:
             version=1,
             name=text,
             description="",
-            embedder=WordEmbedder(),
+            embedder=self.embedder,
             **fields,  # type: ignore[arg-type]
         )
         await self.registry.admit(encode_card(vcv, KEY))
@@ -209,6 +224,18 @@ async def test_a_vector_that_is_known_is_not_embedded_again():
     routing = await fed.route("law", vector=vector)
     assert routing.vector is vector
     assert names(routing) == ["coder"]
+
+
+async def test_a_request_is_embedded_the_same_way_when_it_is_routed_and_when_it_is_learned_from():
+    embedder = Asked()
+    fed = Federation(embedder)
+    await fed.add("coder", "code")
+    embedder.texts.clear()
+    await fed.route("heart")
+    outcome = Outcome(agent="coder", kind="general", job="j", subtask="s", grade=1.0, at=fed.clock.now(), text="heart")
+    await fed.registry.learn([outcome])
+    asked, learned, *_ = embedder.texts
+    assert asked == learned == f"{calibration_of(Asked.id).asked}heart" != "heart"
 
 
 async def test_where_even_the_nearest_can_hardly_do_it_no_agent_fits_and_it_says_so():

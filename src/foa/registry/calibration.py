@@ -1,7 +1,7 @@
-"""What is known of an embedder beyond its vectors: how far BM25 convinces beside its cosines, what a profile is embedded as,
-and how likely it is that the best agent it finds can do the work.
+"""What is known of an embedder beyond its vectors: how far BM25 convinces beside its cosines, what a profile and a request
+are embedded as, and how likely it is that the best agent it finds can do the work.
 
-Embedders differ in all three, so the constants go with the embedder's name. They were fitted on tuning rows, which no
+Embedders differ in all of it, so the constants go with the embedder's name. They were fitted on tuning rows, which no
 benchmark reports: a quarter of MetaTool's queries by hash and Seal-Tools' `dev` file (decisions 0021, 0023, 0024).
 """
 
@@ -23,11 +23,16 @@ class Calibration:
     """The constants of one embedder."""
 
     lexical: float = 0.025  #: κ, what one point of BM25 convinces
-    intro: str = ""  #: put before what an agent says of itself, for the vector it is found under; empty: it is found under c
-    name: float = 0.0  #: weight of the embedding of its name beside that
+    name: float = 0.0  #: weight of its name beside what an agent says of itself, embedded apart; 0: it is found under c
+    intro: str = ""  #: put before what it says of itself
+    asked: str = ""  #: put before a request, for the vector that is compared with those of agents and of other requests
     fit_similarity: float = 0.31  #: of the log odds of the best similarity
     fit_lead: float = 9.02  #: of its lead
     fit_offset: float = -1.62
+
+    def request(self, text: str) -> str:
+        """Give what a request is embedded as; one that says nothing stays so."""
+        return f"{self.asked}{text}" if text.strip() else text
 
     def fit(self, similarity: Vector) -> float:
         """Give the probability that the best of these agents can do the work, where it is as likely as not that one can.
@@ -49,12 +54,13 @@ class Calibration:
 CALIBRATIONS: Mapping[str, Calibration] = {
     "wordllama-l2-supercat-256": Calibration(),
     "minilm-l6-int8+wordllama-640": Calibration(
-        lexical=0.012,
+        lexical=0.015,
         intro="This tool can help you: ",
-        name=0.2,
-        fit_similarity=0.29,
-        fit_lead=10.99,
-        fit_offset=-1.74,
+        name=0.4,
+        asked="Which tool can help me: ",
+        fit_similarity=0.47,
+        fit_lead=11.24,
+        fit_offset=-1.97,
     ),
 }
 

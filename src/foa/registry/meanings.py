@@ -41,6 +41,10 @@ class Meanings:
         parts = [await self._embed_part(texts[start : start + _AT_ONCE]) for start in range(0, len(texts), _AT_ONCE)]
         return np.concatenate(parts)
 
+    async def requests(self, texts: Sequence[str]) -> Matrix:
+        """Embed requests as the router does, so that they compare with those it asks about; shape (len(texts), d)."""
+        return await self.embed([self._calibration.request(text) for text in texts])
+
     async def _embed_part(self, texts: Sequence[str]) -> Matrix:
         limit = asyncio.timeout(self._limits.embed_seconds)
         try:
@@ -72,9 +76,10 @@ class Meanings:
 
         The first is of what it says of itself, the others are of its examples and skills, one by one.
         """
-        profiles = [profile_texts(vcv, self._calibration.intro) for vcv in vcvs]
+        profiles = [profile_texts(vcv, self._calibration) for vcv in vcvs]
         texts = [
-            [*profile, *search_texts(vcv, self._limits.search_vectors)] for profile, vcv in zip(profiles, vcvs, strict=True)
+            [*profile, *search_texts(vcv, self._calibration, self._limits.search_vectors)]
+            for profile, vcv in zip(profiles, vcvs, strict=True)
         ]
         vectors = await self.embed([text for some in texts for text in some])
         ends = np.cumsum([len(some) for some in texts])

@@ -283,7 +283,7 @@ class Registry:
         told = self.learned.newest([outcome for outcome in outcomes if outcome.text])
         if not told:
             return
-        self.learned.record(told, await self._meanings.embed([outcome.text for outcome in told]))
+        self.learned.record(told, await self._meanings.requests([outcome.text for outcome in told]))
         for agent in dict.fromkeys(AgentId(outcome.agent) for outcome in told):
             if agent in self.roster and agent not in self.away:
                 await self._show(agent)

@@ -5,6 +5,7 @@ from typing import cast
 import msgspec
 
 from foa.errors import FalseClaim
+from foa.registry.calibration import Calibration
 from foa.registry.card import capability_text
 from foa.values.vcv import Vcv, Vector
 
@@ -14,19 +15,18 @@ def text_of(vcv: Vcv) -> str:
     return capability_text(name=vcv.name, description=vcv.description, skills=vcv.skills, examples=vcv.examples)
 
 
-def profile_texts(vcv: Vcv, intro: str) -> list[str]:
-    """What an agent says it can do, after the embedder's own intro, and its name; nothing where it has only a name.
+def profile_texts(vcv: Vcv, calibration: Calibration) -> list[str]:
+    """What an agent says it can do, after the embedder's own intro, and its name.
 
-    Args:
-        intro: of the embedder's calibration; empty: it has none, and the agent is found under c.
+    Nothing where the agent is found under c: it has only a name, or the embedder was not calibrated for them apart.
     """
     told = capability_text(name="", description=vcv.description, skills=vcv.skills, examples=vcv.examples)
-    return [f"{intro}{told}", vcv.name] if intro and told else []
+    return [f"{calibration.intro}{told}", vcv.name] if told and calibration.name else []
 
 
-def search_texts(vcv: Vcv, most: int) -> list[str]:
+def search_texts(vcv: Vcv, calibration: Calibration, most: int) -> list[str]:
     """What an agent is good at, request by request and skill by skill; each becomes a vector beside c."""
-    return [*vcv.examples, *vcv.skills][:most]
+    return [*map(calibration.request, vcv.examples), *vcv.skills][:most]
 
 
 def same_card(held: bytes | None, payload: bytes) -> bool:

@@ -19,6 +19,16 @@ def test_an_embedder_nobody_measured_is_taken_to_be_like_the_default():
     assert calibration_of("nomic-embed-text-256:5d41402a") == CALIBRATIONS["wordllama-l2-supercat-256"]
 
 
+def test_a_request_that_says_nothing_gets_no_intro():
+    constants = Calibration(asked="Who can do this: ")
+    assert constants.request("bake bread") == "Who can do this: bake bread"
+    assert constants.request(" \n") == " \n"
+
+
+def test_without_an_intro_a_request_is_embedded_as_it_is():
+    assert Calibration().request("bake bread") == "bake bread"
+
+
 def test_a_lead_speaks_for_the_best_one():
     constants = Calibration(fit_similarity=1.0, fit_lead=10.0, fit_offset=0.0)
     # log odds 0 + 10 · (.5 − .5) = 0; 0 + 10 · (.5 − .4) = 1

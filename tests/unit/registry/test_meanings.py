@@ -43,12 +43,27 @@ async def test_without_an_intro_it_is_c_and_then_examples_and_skills():
     np.testing.assert_array_equal(views[1:], await embedder.embed(["a loaf please", "rye"]))
 
 
-async def test_with_an_intro_it_is_what_the_agent_says_and_a_fifth_of_its_name():
+async def test_with_an_intro_it_is_what_the_agent_says_and_a_share_of_its_name():
     embedder = Introduced()
     vcv = await vcv_of(embedder, skills=["rye"])
     [views] = await meanings(embedder).views([vcv])
     told, name, skill = await embedder.embed([f"{CALIBRATIONS[MINILM].intro}bakes bread\nrye", "Ann", "rye"])
-    np.testing.assert_allclose(views, [unit(told + 0.2 * name), skill], atol=1e-6)
+    np.testing.assert_allclose(views, [unit(told + CALIBRATIONS[MINILM].name * name), skill], atol=1e-6)
+
+
+async def test_its_examples_are_embedded_as_requests_are():
+    embedder = Introduced()
+    vcv = await vcv_of(embedder, skills=["rye"], examples=["a loaf please"])
+    asked = meanings(embedder)
+    [views] = await asked.views([vcv])
+    np.testing.assert_array_equal(views[1], (await asked.requests(["a loaf please"]))[0])
+    np.testing.assert_array_equal(views[2], (await embedder.embed(["rye"]))[0])
+
+
+async def test_a_request_is_embedded_after_the_intro_of_requests():
+    embedder = Introduced()
+    found = await meanings(embedder).requests(["a loaf please"])
+    np.testing.assert_array_equal(found, await embedder.embed([f"{CALIBRATIONS[MINILM].asked}a loaf please"]))
 
 
 async def test_an_agent_that_is_only_a_name_is_found_under_it():
