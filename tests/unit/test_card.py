@@ -213,8 +213,8 @@ async def test_a_card_that_grows_beyond_the_limit_when_it_is_written_again_is_re
     key = new_key()
     body = json.loads(encode_card(await make(), key))["vcv"] | {"later": [1e20] * 10_000}
     card = json.dumps({"vcv": body, "jws": sign(body, key, typ="foa-vcv")}, separators=(",", ":")).encode()
-    with pytest.raises(BadCapability, match="canonical form has .* is over the limit of 65,536"):
-        decode_card(card.replace(b"100000000000000000000.0", b"1e20").replace(b"1e+20", b"1e20"))
+    with pytest.raises(BadCapability, match="over the limit of 65,536"):
+        decode_card(card.replace(b"1e+20", b"1e20"))
 
 
 def vector(*values: float) -> str:

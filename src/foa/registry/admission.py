@@ -100,8 +100,17 @@ class Admission:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._agents: dict[str, int] = {}
 
-    def check(self, vcv: Vcv, held: Entry | Departed | None, *, now: float, monotonic: float) -> None:
-        """Refuse what may not come in. `held` is what this id was or is.
+    def check(
+        self, vcv: Vcv, held: Entry | Departed | None, *, now: float, monotonic: float, wins: bool | None = None
+    ) -> None:
+        """Refuse what may not come in.
+
+        Args:
+            vcv: the card's.
+            held: what this id was or is.
+            now: seconds since the epoch.
+            monotonic: seconds of a clock that is never set.
+            wins: whether the card holds against another content of its version at another broker; None: there is none.
 
         Raises:
             FalseClaim: one version, two contents.
@@ -112,7 +121,7 @@ class Admission:
         if (until := self._quarantined.get(key, 0.0)) > monotonic and key:
             raise NotNow(f"{who}: its key is quarantined for {until - monotonic:.0f} s more for false claims")
         if held is not None:
-            _check_succession(vcv, held)
+            _check_succession(vcv, held, wins)
         if vcv.issued_at > now + self._limits.skew_seconds:
             ahead, most = vcv.issued_at - now, self._limits.skew_seconds
             raise NotNow(f"{who}: its card is dated {ahead:,.0f} s ahead, at most {most:,.0f} s will do; set its clock")
@@ -157,7 +166,7 @@ class Admission:
         return allowed
 
 
-def _check_succession(vcv: Vcv, held: Entry | Departed) -> None:
+def _check_succession(vcv: Vcv, held: Entry | Departed, wins: bool | None) -> None:
     who = f"agent {vcv.agent_id}"
     if held.key != vcv.public_key:
         raise BadCapability(f"{who}: this id belongs to another key ({(held.key or 'unsigned')[:12]}); choose another id")
@@ -169,7 +178,9 @@ def _check_succession(vcv: Vcv, held: Entry | Departed) -> None:
         if vcv.issued_at <= held.issued_at:
             raise BadCapability(f"{who}: it left, and this card is not newer than the one it left with; sign it again")
         return
+    if wins:
+        return  # last writer wins: it was signed later than what is known of that version from elsewhere
     # the registry has already let a card of the same content pass
-    if vcv.issued_at == held.issued_at:
+    if wins is None and vcv.issued_at == held.issued_at:
         raise FalseClaim(f"{who}: version {vcv.version} of one moment has two contents")
     raise BadCapability(f"{who}: version {vcv.version} is known with another content; raise the version at every change")

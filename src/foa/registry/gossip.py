@@ -11,12 +11,11 @@ Last writer wins by stamp (ledger.py); leavers leave tombstones. Cards are admit
 own signatures hold. Every message is signed by its orchestrator, and heard only from known ones, once, while it is fresh.
 """
 
-import base64
-import binascii
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal, cast
+from itertools import chain
+from typing import cast
 
 import msgspec
 
@@ -24,46 +23,14 @@ from foa.errors import BadCapability, BadMessage, NotNow
 from foa.ports import Clock
 from foa.registry.admission import Departed
 from foa.registry.bounded import remember
-from foa.registry.canonical import canonical
-from foa.registry.keys import SigningKey, sign, verify
-from foa.registry.ledger import FINE, Comparisons, Ledger, Stamp
+from foa.registry.gossip_wire import TYPE, Body, Message, digest_of, packed, stamp_of, stamps_of, write
+from foa.registry.keys import SigningKey
+from foa.registry.ledger import Comparisons, Ledger, Stamp, mark_of
 from foa.registry.registry import Registry
-from foa.values.ids import AgentId, OrchestratorId, WireId
+from foa.values.ids import AgentId, OrchestratorId
 
-TYPE = "foa-gossip"
-MAX_BYTES = 1_000_000
 _DELTA_BYTES = 400_000  # of cards in one message
-_MOST = 20_000  # stamps taken in one message
 _WINDOW = 1_024  # numbers of a sender that are told apart; two of its messages may overtake each other
-
-_Version = Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
-_Moment = Annotated[float, msgspec.Meta(ge=0.0, le=1e11)]
-
-
-class _Body(msgspec.Struct, frozen=True, kw_only=True):
-    """One message. Which fields it has depends on what it does."""
-
-    v: Literal[1]
-    do: Literal["digest", "entries", "ask", "delta"]
-    sender: WireId
-    to: WireId | None = None  #: None: everybody
-    seq: Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]  #: grows with every message of a sender, over its restarts too
-    at: _Moment  #: seconds since the epoch
-    buckets: Annotated[int, msgspec.Meta(ge=1, le=FINE)] = 1
-    digest: Annotated[str, msgspec.Meta(max_length=6 * FINE)] = ""  #: base64 of 32-bit little-endian numbers
-    chosen: Annotated[tuple[int, ...], msgspec.Meta(max_length=FINE)] = ()  #: buckets that `entries` are of
-    entries: Annotated[dict[WireId, tuple[_Version, _Moment, bool]], msgspec.Meta(max_length=_MOST)] = {}
-    more: bool = False  #: more differs than `entries` tells
-    asked: Annotated[tuple[WireId, ...], msgspec.Meta(max_length=_MOST)] = ()
-    cards: Annotated[tuple[msgspec.Raw, ...], msgspec.Meta(max_length=10_000)] = ()
-    tombstones: Annotated[
-        dict[WireId, tuple[_Version, _Moment, Annotated[str, msgspec.Meta(max_length=64)]]], msgspec.Meta(max_length=_MOST)
-    ] = {}
-
-
-class _Envelope(msgspec.Struct, frozen=True, kw_only=True):
-    gossip: msgspec.Raw
-    jws: Annotated[str, msgspec.Meta(max_length=512)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +72,7 @@ class Gossip:
         self._seq = 0
         self._heard: dict[str, _Window] = {}
         self._pending: dict[AgentId, None] = {}
-        self._refused: OrderedDict[AgentId, Stamp] = OrderedDict()
+        self._refused: OrderedDict[tuple[str, AgentId], Stamp] = OrderedDict()
         self._applying: set[AgentId] = set()
         self._compared = Comparisons()
         self._part = 0  # where the next message begins that cannot hold a whole bucket
@@ -119,16 +86,15 @@ class Gossip:
         """Give what to tell everybody each period."""
         buckets = self.ledger.buckets()
         numbers = self.ledger.digest(buckets)
-        packed = base64.b64encode(b"".join(number.to_bytes(4, "little") for number in numbers)).decode()
-        return self._message("digest", to=to, buckets=buckets, digest=packed)
+        return self._message("digest", to=to, buckets=buckets, digest=packed(numbers))
 
     def push(self) -> list[bytes]:
         """Give what changed here since the last push, for everybody."""
         changed, self._pending = list(self._pending), {}
-        return self._deltas(changed, to=None) if changed else []
+        return list(self._deltas(changed, to=None))
 
-    async def hear(self, payload: bytes) -> list[bytes]:
-        """Take one message; give the answers to publish.
+    async def hear(self, payload: bytes) -> Iterable[bytes]:
+        """Take one message; give the answers to publish, each made when it is taken: all together may be large.
 
         Raises:
             BadMessage: not decodable, not signed by a known orchestrator, replayed, or too old.
@@ -142,14 +108,14 @@ class Gossip:
             case "entries":
                 return self._answer_entries(body)
             case "ask":
-                return self._deltas([AgentId(agent) for agent in body.asked], to=body.sender)
+                return self._deltas(map(AgentId, dict.fromkeys(body.asked)), to=body.sender)
             case "delta":
                 await self._apply(body)
                 return self._go_on(body)
 
     # ── answering ──────────────────────────────────────────────────────────────────────────────────────────────────────
-    def _answer_digest(self, body: _Body) -> list[bytes]:
-        chosen = self._compared.news(body.sender, self.ledger.digest(body.buckets), _numbers(body))
+    def _answer_digest(self, body: Body) -> list[bytes]:
+        chosen = self._compared.news(body.sender, self.ledger.digest(body.buckets), digest_of(body))
         if not chosen:
             return []
         # as many buckets as fit into a message, and of one that alone does not fit, another part each time
@@ -160,37 +126,42 @@ class Gossip:
         self._compared.put_off(body.sender, body.buckets, set(chosen).difference(some))
         start = self._part % len(agents) if len(agents) > self.rules.entries else 0
         self._part += self.rules.entries
-        told_of = [*agents[start:], *agents[:start]][: self.rules.entries]
-        stamps = {agent: list(cast("Stamp", self.ledger.stamp(agent))) for agent in told_of}
+        told_of = sorted([*agents[start:], *agents[:start]][: self.rules.entries])
+        stamps = [cast("Stamp", self.ledger.stamp(agent)) for agent in told_of]
+        entries = {agent: list(stamp[:3]) for agent, stamp in zip(told_of, stamps, strict=True)}
+        marks = packed(stamp.mark for stamp in stamps)
         more = len(some) < len(chosen) or len(stamps) < len(agents)
-        told: dict[str, object] = {"buckets": body.buckets, "chosen": some, "entries": stamps}
+        told: dict[str, object] = {"buckets": body.buckets, "chosen": some, "entries": entries, "marks": marks}
         return [self._message("entries", to=body.sender, **told, **({"more": True} if more else {}))]
 
-    def _answer_entries(self, body: _Body) -> list[bytes]:
-        theirs = {AgentId(agent): Stamp(*stamp) for agent, stamp in body.entries.items()}
+    def _answer_entries(self, body: Body) -> Iterable[bytes]:
+        theirs = {agent: self._as_told(agent, *told) for agent, told in stamps_of(body).items()}
         ours = self.ledger.members(body.buckets, [one for one in set(body.chosen) if 0 <= one < body.buckets])
         newer = [agent for agent in ours if _later(self.ledger.stamp(agent), theirs.get(agent))][: self.rules.entries]
-        wanted = [agent for agent, stamp in theirs.items() if self._is_news(agent, stamp)][: self.rules.entries]
-        answers = self._deltas(newer, to=body.sender)
-        if wanted:
-            answers.append(self._message("ask", to=body.sender, asked=wanted))
+        wanted = [agent for agent, stamp in theirs.items() if self._is_news(body.sender, agent, stamp)]
+        wanted = wanted[: self.rules.entries]
         if wanted and body.more:
             self._awaited[body.sender] = set(wanted)
-        return answers
+        asking = [self._message("ask", to=body.sender, asked=wanted)] if wanted else []
+        return chain(asking, self._deltas(newer, to=body.sender))
 
-    def _go_on(self, body: _Body) -> list[bytes]:
+    def _as_told(self, agent: AgentId, stamp: Stamp, with_mark: bool) -> Stamp:
+        """A stamp whose mark was not told has ours: what cannot be compared does not differ."""
+        known = self.ledger.stamp(agent)
+        return stamp if with_mark or known is None else stamp._replace(mark=known.mark)
+
+    def _go_on(self, body: Body) -> list[bytes]:
         """When all came that was asked of a peer which has more to tell: ask it for that, without waiting for the period."""
         if (awaited := self._awaited.get(body.sender)) is None:
             return []
-        awaited.difference_update(body.tombstones, (head.agent_id for card in body.cards if (head := _head(card))))
+        awaited.difference_update(body.tombstones, (found[0] for card in body.cards if (found := stamp_of(bytes(card)))))
         if awaited:
             return []
         del self._awaited[body.sender]
         return [self.digest(to=body.sender)]
 
-    def _deltas(self, agents: Iterable[AgentId], *, to: str | None) -> list[bytes]:
+    def _deltas(self, agents: Iterable[AgentId], *, to: str | None) -> Iterator[bytes]:
         """Give the cards and tombstones of these agents, in messages of bounded size."""
-        messages: list[bytes] = []
         cards: list[object] = []
         tombstones: dict[str, object] = {}
         size = 0
@@ -202,59 +173,54 @@ class Gossip:
                 tombstones[agent] = [left.version, left.issued_at, left.key]
                 size += 150
             if size > _DELTA_BYTES:
-                messages.append(self._message("delta", to=to, cards=cards, tombstones=tombstones))
+                yield self._message("delta", to=to, cards=cards, tombstones=tombstones)
                 cards, tombstones, size = [], {}, 0
         if cards or tombstones:
-            messages.append(self._message("delta", to=to, cards=cards, tombstones=tombstones))
-        return messages
+            yield self._message("delta", to=to, cards=cards, tombstones=tombstones)
 
     # ── applying ───────────────────────────────────────────────────────────────────────────────────────────────────────
-    async def _apply(self, body: _Body) -> None:
-        cards = {agent: card for card in body.cards if (agent := self._wanted(card)) is not None}
+    async def _apply(self, body: Body) -> None:
+        told = [(*found, bytes(card)) for card in body.cards if (found := stamp_of(bytes(card))) is not None]
+        cards = {agent: (stamp, card) for agent, stamp, card in told if self._is_news(body.sender, agent, stamp)}
         # what comes from a peer is not pushed on: everybody on a broker hears everybody, digests do the rest
         applying = {*cards, *map(AgentId, body.tombstones)} - self._applying
         self._applying |= applying
         try:
             await self._admit(cards, body.sender)
             for name, (version, issued_at, key) in body.tombstones.items():
-                await self._bury(AgentId(name), Departed(version=version, issued_at=issued_at, key=key))
+                # + 0.0: of the two zeros the one that a canonical message has
+                await self._bury(AgentId(name), Departed(version=version, issued_at=issued_at + 0.0, key=key))
         finally:
             self._applying -= applying
 
-    async def _admit(self, cards: Mapping[AgentId, msgspec.Raw], sender: str) -> None:
-        results = await self.registry.admit_many([(None, bytes(card)) for card in cards.values()], via=sender)
-        for (agent, card), result in zip(cards.items(), results, strict=True):
+    async def _admit(self, cards: Mapping[AgentId, tuple[Stamp, bytes]], sender: str) -> None:
+        results = await self.registry.admit_many([(None, card) for _, card in cards.values()], via=sender)
+        for (agent, (stamp, _)), result in zip(cards.items(), results, strict=True):
             if isinstance(result, BadCapability) and not isinstance(result, NotNow):
-                head = _heads.decode(card).vcv
-                remember(self._refused, agent, Stamp(head.version, head.issued_at), self.rules.pending)
+                remember(self._refused, (sender, agent), stamp, self.rules.pending)
 
-    def _wanted(self, card: msgspec.Raw) -> AgentId | None:
-        """Give, before any signature is checked, whose card it is; None: it would not be newer than what is known."""
-        if (head := _head(card)) is None:
-            return None
-        agent = AgentId(head.agent_id)
-        return agent if self._is_news(agent, Stamp(head.version, head.issued_at)) else None
+    def _is_news(self, sender: str, agent: AgentId, stamp: Stamp) -> bool:
+        """Tell whether a stamp is later than what is known, and not of a card of this sender's that was refused.
 
-    def _is_news(self, agent: AgentId, stamp: Stamp) -> bool:
-        """Tell whether a stamp is later than what is known, and not of a card that was refused."""
-        return _later(stamp, self.ledger.stamp(agent)) and _later(stamp, self._refused.get(agent))
+        A refused card says nothing of the agent's other cards, nor of what others have: its stamp may be forged.
+        """
+        return _later(stamp, self.ledger.stamp(agent)) and self._refused.get((sender, agent)) != stamp
 
     async def _bury(self, agent: AgentId, left: Departed) -> None:
-        held = self.ledger.stamp(agent)
-        if not _later(Stamp(left.version, left.issued_at, True), held):
+        if not _later(Stamp(left.version, left.issued_at, True), self.ledger.stamp(agent)):
             return
         if left.issued_at > self._clock.now() + self.registry.limits.skew_seconds:
             return  # no card could have been admitted with that date
-        entry = self.registry.roster.entry(agent)
-        if entry is not None and entry.key != left.key:
+        known = self.registry.roster.entry(agent) or self.registry.departed(agent)
+        if known is not None and known.key != left.key:
             return  # a tombstone for somebody else of that name
-        await self.registry.leave(agent)
-        self.registry.bury(agent, left)
+        await self.registry.leave_elsewhere(agent, left)
 
     def _note(self, agent: AgentId) -> None:
         entry, left = self.registry.roster.entry(agent), self.registry.departed(agent)
         if entry is not None:
-            self.ledger.put(agent, Stamp(entry.version, entry.issued_at))
+            mark = mark_of(self.registry.card(agent) or b"")
+            self.ledger.put(agent, Stamp(entry.version, entry.issued_at, mark=mark))
         elif left is not None:
             self.ledger.put(agent, Stamp(left.version, left.issued_at, True))
         else:
@@ -268,26 +234,20 @@ class Gossip:
         body: dict[str, object] = {"v": 1, "do": do, "sender": self._me, "seq": self._seq, "at": self._clock.now(), **fields}
         if to is not None:
             body["to"] = to
-        return canonical({"gossip": body, "jws": sign(body, self._key, typ=TYPE)})
+        return write(body, self._key)
 
-    def _open(self, payload: bytes) -> _Body:
-        if len(payload) > MAX_BYTES:
-            raise BadMessage(f"gossip of {len(payload):,} bytes is over the limit of {MAX_BYTES:,}")
-        try:
-            envelope = msgspec.json.decode(payload, type=_Envelope)
-            body = msgspec.json.decode(envelope.gossip, type=_Body)
-            raw = cast("Mapping[str, object]", msgspec.json.decode(envelope.gossip))
-        except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
-            raise BadMessage(f"not usable gossip: {str(error)[:200]}") from error
-        if body.sender != self._me:
-            self._check(body, raw, envelope.jws)
-        return body
+    def _open(self, payload: bytes) -> Body:
+        message = Message(payload)
+        if message.body.sender != self._me:
+            self._check(message)
+        return message.body
 
-    def _check(self, body: _Body, raw: Mapping[str, object], signature: str) -> None:
+    def _check(self, message: Message) -> None:
+        body = message.body
         x = self._peers.get(body.sender)
         if x is None:
             raise BadMessage(f"gossip of {body.sender}: not one of the orchestrators that are heard here")
-        if reason := verify(raw, signature, x=x, typ=TYPE):
+        if reason := message.fault(x):
             raise BadMessage(f"gossip of {body.sender}: {reason}")
         if abs(self._clock.now() - body.at) > self.rules.fresh_seconds:
             raise BadMessage(
@@ -315,35 +275,8 @@ class _Window:
         return True
 
 
-class _Head(msgspec.Struct):
-    agent_id: WireId
-    version: _Version
-    issued_at: _Moment
-
-
-class _Card(msgspec.Struct):
-    vcv: _Head
-
-
-_heads = msgspec.json.Decoder(_Card)
-
-
-def _head(card: msgspec.Raw) -> _Head | None:
-    try:
-        return _heads.decode(card).vcv
-    except msgspec.MsgspecError:
-        return None
-
-
 def _later(one: Stamp | None, other: Stamp | None) -> bool:
     return one is not None and (other is None or one > other)
 
 
-def _numbers(body: _Body) -> Sequence[int]:
-    try:
-        packed = base64.b64decode(body.digest, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise BadMessage(f"gossip of {body.sender}: its digest is not base64") from error
-    if len(packed) != 4 * body.buckets or body.buckets & (body.buckets - 1):
-        raise BadMessage(f"gossip of {body.sender}: its digest has not {body.buckets} buckets, a power of two")
-    return [int.from_bytes(packed[i : i + 4], "little") for i in range(0, len(packed), 4)]
+__all__ = ["TYPE", "Gossip", "GossipRules"]

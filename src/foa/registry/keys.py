@@ -50,7 +50,12 @@ def public_key(key: SigningKey) -> str:
 
 def sign(body: Mapping[str, object], key: SigningKey, *, typ: str) -> str:
     """Sign the canonical bytes of a JSON object; gives a compact JWS with detached content (RFC 7515, appendix F)."""
-    whole = jws.serialize_compact({"alg": _ALGORITHM, "typ": typ}, canonical(body), key, algorithms=[_ALGORITHM])
+    return sign_bytes(canonical(body), key, typ=typ)
+
+
+def sign_bytes(signed: bytes, key: SigningKey, *, typ: str) -> str:
+    """Sign canonical bytes, as `sign` does."""
+    whole = jws.serialize_compact({"alg": _ALGORITHM, "typ": typ}, signed, key, algorithms=[_ALGORITHM])
     return jws.detach_content(whole)
 
 

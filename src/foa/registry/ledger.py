@@ -9,6 +9,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from foa.registry.bounded import remember
 from foa.values.ids import AgentId
 
@@ -17,12 +19,20 @@ RARELY = 64  #: periods after which a difference that brought nothing is looked 
 _COMPARED = 8 * FINE  # differences that are remembered
 
 
+class _Signature(msgspec.Struct):
+    jws: str = ""
+
+
+_signatures = msgspec.json.Decoder(_Signature)
+
+
 class Stamp(NamedTuple):
     """Which of two statements about an agent is the later one: compared field by field."""
 
     version: int
     issued_at: float
     gone: bool = False  #: a tombstone stands over the card it buries, and yields to one signed later
+    mark: int = 0  #: of two cards of one version and moment, which nobody should sign, the same one holds everywhere
 
 
 class Ledger:
@@ -110,6 +120,15 @@ def bucket_of(agent: AgentId) -> int:
     return int.from_bytes(hashlib.blake2b(agent.encode(), digest_size=4).digest(), "little") % FINE
 
 
+def mark_of(card: bytes) -> int:
+    """Give a number that tells signed cards apart: 32 bits of the hash of the signature; 0 where it has none."""
+    try:
+        jws = _signatures.decode(card).jws
+    except (msgspec.MsgspecError, UnicodeError):
+        return 0
+    return int.from_bytes(hashlib.blake2b(jws.encode(), digest_size=4).digest(), "little") if jws else 0
+
+
 def _hash(agent: AgentId, stamp: Stamp) -> int:
-    text = f"{agent}\n{stamp.version}\n{stamp.issued_at!r}\n{int(stamp.gone)}"
+    text = f"{agent}\n{stamp.version}\n{stamp.issued_at!r}\n{int(stamp.gone)}\n{stamp.mark}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")

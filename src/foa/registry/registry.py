@@ -19,7 +19,9 @@ from foa.registry.admission import Admission, Departed, RegistryLimits, open_car
 from foa.registry.bloom import set_positions
 from foa.registry.bounded import remember
 from foa.registry.cards import Cards
+from foa.registry.departures import Departures
 from foa.registry.learned import Learned
+from foa.registry.ledger import Stamp, mark_of
 from foa.registry.meanings import Meanings
 from foa.registry.presence import Presence
 from foa.registry.reputation import Outcome
@@ -58,7 +60,7 @@ class Registry:
         self._clock = clock
         self._cards = Cards(shelf or Shelf(), embedder=embedder.id, card_bytes=self.limits.card_bytes)
         self._admission = Admission(self.limits)
-        self._departed: OrderedDict[AgentId, Departed] = OrderedDict()
+        self._departures = Departures(self.limits.remembered)
         self._heard = asyncio.Event()  # set whenever cards were taken or an agent is back
         self.arrivals = 0  #: grows whenever there are agents to be found that were not there before
         self._refusals: OrderedDict[AgentId, str] = OrderedDict()
@@ -93,7 +95,7 @@ class Registry:
 
     def departed(self, agent: AgentId) -> Departed | None:
         """What is remembered of an agent that left, or None."""
-        return self._departed.get(agent)
+        return self._departures.latest(agent)
 
     def vitals(self, agent: AgentId) -> Vitals:
         """Give what an agent last said of itself; the default where it said nothing."""
@@ -197,32 +199,43 @@ class Registry:
             self._heard.clear()
             await self._heard.wait()
 
-    def bury(self, agent: AgentId, left: Departed) -> None:
-        """Remember of an agent that is not here that it left, so that an older card does not bring it back."""
-        if len(self._departed) >= self.limits.remembered and agent not in self._departed:
-            self._tell(self._departed.popitem(last=False)[0])
-        remember(self._departed, agent, left, self.limits.remembered)
-        self._tell(agent)
-
     def watch(self, watcher: Callable[[AgentId], None]) -> None:
         """Call this with every agent whose card came, changed or went."""
         self._watchers.append(watcher)
 
     async def leave(self, agent: AgentId) -> bool:
-        """An agent left (its retained card was emptied); False where it was not there."""
+        """An agent left the own broker (its retained card was emptied); False where it was not there."""
+        if self.origin(agent):
+            self._unembedded.drop(agent)
+            return False
         entry = await self._drop(agent)
         if entry is not None:
-            self.bury(agent, Departed(version=entry.version, issued_at=entry.issued_at, key=entry.key))
+            self._bury(agent, Departed(version=entry.version, issued_at=entry.issued_at, key=entry.key), told=False)
         return entry is not None
+
+    async def leave_elsewhere(self, agent: AgentId, left: Departed) -> None:
+        """A peer says that an agent left; one that was heard on the own broker stays, whose retained cards are the truth."""
+        if not self._is_here(agent):
+            await self._drop(agent, told=True)
+        if agent not in self.roster:  # it may have come meanwhile
+            self._bury(agent, left, told=True)
 
     async def forget(self, agent: AgentId) -> None:
         """An agent of another broker is not told of any more: it may have left, or not; one that is here stays."""
         if self.origin(agent):
-            await self._drop(agent)
+            await self._drop(agent, told=True)
             self._tell(agent)
 
-    async def _drop(self, agent: AgentId) -> Entry | None:
-        self._unembedded.drop(agent)
+    def _is_here(self, agent: AgentId) -> bool:
+        return agent in self.roster and not self.origin(agent)
+
+    def _bury(self, agent: AgentId, left: Departed, *, told: bool) -> None:
+        if (forgotten := self._departures.bury(agent, left, told=told)) is not None:
+            self._tell(forgotten)
+        self._tell(agent)
+
+    async def _drop(self, agent: AgentId, *, told: bool = False) -> Entry | None:
+        self._unembedded.drop(agent, told=told)
         entry = self.roster.drop(agent)
         if entry is None:
             return None
@@ -316,25 +329,42 @@ class Registry:
         log.warning("%d cards could not be embedded: %s", len(opened), why)
 
     def _put(self, payload: bytes, vcv: Vcv, via: str) -> None:
-        held = self.roster.entry(vcv.agent_id)
-        if held is None and len(self.roster) >= self.limits.agents:
-            raise NotNow(f"agent {vcv.agent_id}: the registry is full ({self.limits.agents:,} agents)")
-        same = held is not None and same_card(self._cards.signed(vcv.agent_id), payload)
+        agent, entry = vcv.agent_id, self.roster.entry(vcv.agent_id)
+        # a name that was only told of is free for who is here
+        yields = entry is not None and not via and self.origin(agent) != "" and entry.key != vcv.public_key
+        held = None if yields else entry
+        if entry is None and len(self.roster) >= self.limits.agents:
+            raise NotNow(f"agent {agent}: the registry is full ({self.limits.agents:,} agents)")
+        same = held is not None and same_card(self._cards.signed(agent), payload)
         if not same:
-            now, monotonic = self._clock.now(), self._clock.monotonic()
-            self._admission.check(vcv, held or self._departed.get(vcv.agent_id), now=now, monotonic=monotonic)
+            self._check(payload, vcv, held, via)
+        if entry is not None and yields:
+            self._admission.left(entry.key)
+            self._presence.forget(agent)
         if held is None:
             self._admission.joined(vcv.public_key)
-        self._keep(payload, vcv, self._presence.announce(vcv.agent_id, via=via, known=same))
+        self._keep(payload, vcv, self._presence.announce(agent, via=via, known=same), told=via != "")
 
-    def _keep(self, payload: bytes, vcv: Vcv, vitals: Vitals) -> None:
+    def _check(self, payload: bytes, vcv: Vcv, held: Entry | None, via: str) -> None:
+        agent, now, monotonic = vcv.agent_id, self._clock.now(), self._clock.monotonic()
+        left = self._departures.latest(agent) if via else self._departures.heard(agent)
+        # of two cards of one moment that come from here and elsewhere, the signer of the one that came here is told
+        rival = via or (self.origin(agent) and held is not None and vcv.issued_at != held.issued_at)
+        if held is None or not rival:
+            self._admission.check(vcv, held or left, now=now, monotonic=monotonic)
+            return
+        ours = Stamp(held.version, held.issued_at, mark=mark_of(self._cards.signed(agent) or b""))
+        wins = Stamp(vcv.version, vcv.issued_at, mark=mark_of(payload)) > ours
+        self._admission.check(vcv, held, now=now, monotonic=monotonic, wins=wins)
+
+    def _keep(self, payload: bytes, vcv: Vcv, vitals: Vitals, *, told: bool) -> None:
         agent = vcv.agent_id
         # an agent of another broker answers no request that is sent on this one
         self.roster.put(replace(vcv, kinds=()) if self.origin(agent) else vcv, vcv.e)
         self._cards.put(payload, vcv)
-        self._departed.pop(agent, None)
+        self._departures.forget(agent)
         self._refusals.pop(agent, None)
-        self._unembedded.drop(agent)
+        self._unembedded.drop(agent, told=told)
         self.roster.set_vitals(agent, vitals)
         self._tell(agent)
 

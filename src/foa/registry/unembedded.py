@@ -43,10 +43,14 @@ class Unembedded:
         self._at_once = max(1, min(AT_ONCE, cards) // 2)
         self._due = monotonic + self._limits.again_seconds
 
-    def drop(self, agent: AgentId) -> None:
-        """The agent left, or a card of it was admitted."""
+    def drop(self, agent: AgentId, *, told: bool = False) -> None:
+        """The agent left, or a card of it was admitted.
+
+        Args:
+            told: a peer said so: what was heard on the own broker still waits.
+        """
         if self._line:
-            self._line = {card: via for card, via in self._line.items() if card[0] != agent}
+            self._line = {card: via for card, via in self._line.items() if card[0] != agent or (told and not via)}
 
     def seconds(self, *, monotonic: float) -> float | None:
         """How long until the next try; None: no card waits."""

@@ -5,9 +5,11 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from tests.fakes import HandClock
-from tests.unit.registry.test_registry import card, make, until
+from tests.unit.registry.test_registry import KEY, card, make, until
 
 from foa.ports import IndexQuery
+from foa.registry.admission import Departed
+from foa.registry.keys import public_key
 from foa.registry.listen import listen
 from foa.registry.registry import Registry
 from foa.registry.remote import EXPIRY_SECONDS, REFRESH_SECONDS, RemoteAgents, told_by
@@ -40,7 +42,7 @@ async def test_a_remote_agent_is_told_once_for_each_version_and_taken_back_when_
     assert told.news() == []
     await registry.admit_many([(None, await card(version=2))], via="zero-b")
     assert [one.payload for one in told.news()] == [await card(version=2)]
-    await registry.leave(A)
+    await registry.leave_elsewhere(A, Departed(version=2, issued_at=0.0, key=public_key(KEY)))
     assert told.news() == [Publication(topic="foa/capabilities/remote/a", payload=b"", retain=True)]
     assert told.news() == []
 
