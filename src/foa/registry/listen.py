@@ -82,6 +82,7 @@ async def listen(
                 line.done(agents)
                 await delivery.acknowledge()
                 if delivery.publication.topic == echo.topic and delivery.publication.payload == echo.payload:
+                    await registry.reconcile()
                     ready.set()
             await registry.try_again()
 

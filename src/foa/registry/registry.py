@@ -20,6 +20,7 @@ from foa.registry.bloom import set_positions
 from foa.registry.bounded import remember
 from foa.registry.cards import Cards
 from foa.registry.departures import Departures
+from foa.registry.kept import Kept
 from foa.registry.learned import Learned
 from foa.registry.ledger import Stamp, mark_of
 from foa.registry.meanings import Meanings
@@ -69,6 +70,7 @@ class Registry:
         self._unembedded = Unembedded(self.limits)
         self._meanings = Meanings(embedder, self.limits, clock)
         self._expelled: set[str] = set()  # keys quarantined in this batch
+        self._kept = Kept(index)
 
     def __len__(self) -> int:
         return len(self.roster)
@@ -118,8 +120,16 @@ class Registry:
         return self.roster.facts(agents)
 
     async def search(self, query: IndexQuery) -> Sequence[Hit]:
-        """Ask the index; hits that are no longer admitted are dropped."""
-        return [hit for hit in await self.index.search(query) if hit.agent in self.roster]
+        """Ask the index for those that are admitted."""
+        return await self._kept.search(query, self.roster)
+
+    async def reconcile(self) -> None:
+        """Every retained card was heard: take out of a kept index whoever is not here any more.
+
+        While cards wait for the embedder nobody is taken out; then it is done when the last of them was taken.
+        """
+        waiting = self.again_seconds is not None
+        await self._kept.take_out(lambda agent: agent in self.roster and agent not in self.away, wait=waiting)
 
     async def admit(self, payload: bytes, *, agent: AgentId | None = None) -> Vcv:
         """Take one card.
@@ -186,6 +196,8 @@ class Registry:
         while taken := self._unembedded.take(monotonic=self._clock.monotonic()):
             for via, cards in taken.items():
                 await self.admit_many(cards, via=via)
+        if self._kept.owed:
+            await self.reconcile()
 
     async def known(self, agents: Collection[AgentId]) -> None:
         """Wait until every one of these was admitted or refused."""
