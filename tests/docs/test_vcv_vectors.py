@@ -6,15 +6,19 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from foa.errors import BadCapability
 from foa.registry.bloom import positions, skill_token
 from foa.registry.canonical import canonical
 from foa.registry.card import decode_card, encode_card
 from foa.registry.keys import load_key, public_key
 
-PAGE = (Path(__file__).parents[2] / "docs/reference/vcv.md").read_text(encoding="utf-8")
+REFERENCE = Path(__file__).parents[2] / "docs/reference"
+PAGE = (REFERENCE / "vcv.md").read_text(encoding="utf-8")
+CARDS = json.loads((REFERENCE / "vcv-vectors.json").read_text(encoding="utf-8"))
 
 
 def test_the_tokens_and_positions_of_the_page_are_ours():
@@ -26,9 +30,10 @@ def test_the_tokens_and_positions_of_the_page_are_ours():
 
 
 def test_the_canonical_form_of_the_page_is_ours():
-    found = re.search(r"canonical form of `(.+?)` is `(.+?)`", PAGE)
-    assert found is not None
-    assert canonical(json.loads(found[1])).decode() == found[2]
+    found = re.findall(r"canonical form of `(.+?)` is `(.+?)`", PAGE)
+    assert len(found) == 2
+    for written, form in found:
+        assert canonical(json.loads(written)).decode() == form
 
 
 def test_the_card_of_the_page_is_read_and_written_byte_for_byte():
@@ -46,3 +51,18 @@ def test_the_card_of_the_page_is_read_and_written_byte_for_byte():
     key = load_key(pem)
     assert public_key(key) == vcv.public_key
     assert encode_card(vcv, key) == payload
+
+
+@pytest.mark.parametrize("vector", CARDS, ids=[vector["why"] for vector in CARDS])
+def test_a_card_of_the_list_is_taken_or_refused_as_it_says(vector: dict[str, str]):
+    payload = vector["card"].encode()
+    if vector["taken"]:
+        assert decode_card(payload).public_key
+        return
+    with pytest.raises(BadCapability):
+        decode_card(payload)
+
+
+def test_the_list_has_cards_of_both_sorts():
+    assert sum(bool(vector["taken"]) for vector in CARDS) >= 10
+    assert sum(not vector["taken"] for vector in CARDS) >= 50

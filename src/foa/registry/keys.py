@@ -77,10 +77,12 @@ def verify(body: Mapping[str, object], signature: str, *, x: str, typ: str) -> s
 
 def verify_bytes(signed: bytes, signature: str, *, x: str, typ: str) -> str:
     """Check a detached signature of canonical bytes, as `verify` does."""
+    if signature.count(".") != 2:
+        return "it has no signature of the form header..signature"
+    header, detached, made = signature.split(".")
+    if detached:
+        return "its signature is not detached: leave the middle of the JWS empty"
     try:
-        header, detached, made = signature.split(".")
-        if detached:
-            return "its signature is not detached: leave the middle of the JWS empty"
         stated = _stated_type(header)
         _verifier(x).verify(_unpadded(made), header.encode() + b"." + base64.urlsafe_b64encode(signed).rstrip(b"="))
     except UnsupportedAlgorithmError:
