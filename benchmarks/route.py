@@ -19,14 +19,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks._data import folder, rows
-from benchmarks._fleet import LABELS, Fleet, made, point
+from benchmarks._fleet import LABELS, Fleet
+from benchmarks._publish import publish
 from foa.app.clock import SystemClock
 from foa.errors import Unroutable
 from foa.index.shard import EdgeOptions
 from foa.models.wordllama import WordLlamaEmbedder
 from foa.ports import IndexQuery
-from foa.registry.card import build_vcv, encode_card
-from foa.registry.keys import new_key
 from foa.registry.registry import Registry
 from foa.registry.reputation import Reputation
 from foa.route import Router, RouteRules
@@ -99,7 +98,7 @@ async def _run(count: int, queries: int, shards: int, options: EdgeOptions, upda
         recalls, searches = await _recalls(registry, vectors, matrix, fleet.flags)
         baseline = _brute_force(vectors, matrix) | _hnswlib(vectors, matrix)
         del matrix
-        publish = await _publish(registry, embedder, updates, options)
+        published = await publish(registry, embedder, updates, options)
         await registry.aclose()
     return {
         "figures": {
@@ -116,7 +115,7 @@ async def _run(count: int, queries: int, shards: int, options: EdgeOptions, upda
             "open_s": round(spent.open, 2),
             "fill_s": round(spent.fill, 1),
             "build_s": round(spent.build, 1),
-            **publish,
+            **published,
         },
         "baseline": baseline,
         "repetitions": queries,
@@ -208,40 +207,6 @@ def _hnswlib(vectors: Matrix, fleet: Matrix) -> dict[str, Any]:
         "hnswlib_recall_at_10": round(hits / (10 * len(vectors)), 4),
         "hnswlib_build_s": round(built, 1),
     }
-
-
-async def _publish(registry: Registry, embedder: WordLlamaEmbedder, updates: int, options: EdgeOptions) -> dict[str, Any]:
-    """Cards at 200 a second: from the card's arrival until a search finds its agent, while an index is built."""
-    keys = [new_key() for _ in range(8)]
-    cards: list[bytes] = []
-    for i in range(updates):
-        text = f"counts {i} quokkas on isle {i * 7919}"
-        vcv = await build_vcv(agent_id=f"new-{i}", version=1, name=f"quokka {i}", description=text, embedder=embedder)
-        cards.append(encode_card(vcv, keys[i % 8]))
-    filler = range(options.index_from)
-    more = [point(made(10**7 + i, f"filler number {i}", _unit(i, embedder.dimension), set())) for i in filler]
-    await registry.index.upsert(more)
-    latencies: list[float] = []
-    begin = time.perf_counter()
-    for i, card in enumerate(cards):
-        await asyncio.sleep(max(0.0, begin + i / 200 - time.perf_counter()))
-        started = time.perf_counter()
-        vcv = await registry.admit(card)
-        hits = await registry.search(IndexQuery(vector=vcv.c, k=5))
-        if vcv.agent_id not in [hit.agent for hit in hits]:
-            raise RuntimeError(f"{vcv.agent_id} was published and is not found")
-        latencies.append(time.perf_counter() - started)
-    spread = np.percentile(latencies, [50, 99])
-    return {
-        "publish_to_routable_p50_ms": _ms(float(spread[0])),
-        "publish_to_routable_p99_ms": _ms(float(spread[1])),
-        "updates_per_second": round(updates / (time.perf_counter() - begin), 1),
-    }
-
-
-def _unit(seed: int, dimension: int) -> np.ndarray:
-    values = np.random.default_rng(seed).normal(size=dimension).astype(np.float32)
-    return values / np.linalg.norm(values)
 
 
 def _spread(prefix: str, times: Sequence[_Time]) -> dict[str, float]:
