@@ -3,11 +3,22 @@
 import msgspec
 import yaml
 
+from foa.agents.profile import KINDS
+from foa.errors import BadInput
 from foa.values.vcv import Vcv
 
 
 def to_markdown(vcv: Vcv, *, spec: str = "") -> str:
-    """Give the file of an agent. Its Spec is not in its VCV, only the Spec's embedding: give it where it is known."""
+    """Give the file of an agent. Its Spec is not in its VCV, only the Spec's embedding: give it where it is known.
+
+    Raises:
+        BadInput: it answers no kind of request that the agent of a file answers.
+    """
+    kinds = [kind for kind in vcv.kinds if kind in KINDS]
+    if not kinds:
+        raise BadInput(
+            f"agent {vcv.agent_id} answers {', '.join(vcv.kinds) or 'nothing'}: a file describes an agent that drafts"
+        )
     resources = {
         name: value
         for name, value in msgspec.to_builtins(vcv.r).items()
@@ -23,7 +34,7 @@ def to_markdown(vcv: Vcv, *, spec: str = "") -> str:
         "policies": sorted(vcv.p),
         "resources": resources,
         "price": price,
-        "kinds": list(vcv.kinds),
+        "kinds": kinds,
     }
     stated = {name: value for name, value in fields.items() if value not in ([], {}, "")}
     front = yaml.safe_dump(stated, sort_keys=False, allow_unicode=True, width=120)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import cast
 
 from foa.agents.profile import AgentProfile
-from foa.interop.profiles import Found, items_of, profile, read_object, text_of
+from foa.interop.profiles import Found, items_of, one_line, profile, read_object, text_of
 from foa.values.vcv import Vcv
 
 
@@ -23,7 +23,7 @@ def from_mcp_tools(document: bytes, *, server: str, description: str = "") -> Ag
     inner = whole.get("result")
     tools = items_of(cast("Mapping[str, object]", inner) if isinstance(inner, dict) else whole, "tools")
     lines = [f"{text_of(tool, 'title', 'name')}: {text_of(tool, 'description')}{_parameters(tool)}" for tool in tools]
-    found = Found(name=server, description=" ".join([description, *lines]).strip())
+    found = Found(name=one_line(server), description=one_line(" ".join([description, *lines])))
     found.skills = [text_of(tool, "name") for tool in tools]
     return profile(found, what="MCP tool list")
 

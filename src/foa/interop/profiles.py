@@ -12,6 +12,7 @@ from foa.values.ids import AgentId
 from foa.values.task import Label
 
 MAX_DOCUMENT_BYTES = 1_000_000
+_JOINERS = "\u200c\u200d"  # without which words of several scripts, and many emoji, fall apart
 
 
 @dataclass(slots=True, kw_only=True)
@@ -45,11 +46,13 @@ def read_object(document: bytes, *, what: str) -> Mapping[str, object]:
 
 
 def text_of(mapping: Mapping[str, object], *keys: str) -> str:
-    """Give the first of these fields that is a text and not empty, its white space joined."""
-    for key in keys:
-        if isinstance(value := mapping.get(key), str) and value.strip():
-            return " ".join(value.split())
-    return ""
+    """Give the first of these fields that is a text and not empty, on one line that can be shown."""
+    return next((text for key in keys if isinstance(value := mapping.get(key), str) and (text := one_line(value))), "")
+
+
+def one_line(text: str) -> str:
+    """Join the white space of a stranger's text, and take out what moves a terminal's cursor or turns its direction."""
+    return " ".join("".join(letter if letter.isprintable() or letter in _JOINERS else " " for letter in text).split())
 
 
 def items_of(mapping: Mapping[str, object], key: str, *, most: int = 256) -> list[Mapping[str, object]]:
@@ -70,7 +73,7 @@ def texts_of(mapping: Mapping[str, object], key: str, *, most: int = 256) -> lis
     """Give the texts of a list field."""
     value = mapping.get(key)
     items = cast("Sequence[object]", value[:most]) if isinstance(value, list) else ()
-    return [" ".join(item.split()) for item in items if isinstance(item, str) and item.strip()]
+    return [text for item in items if isinstance(item, str) and (text := one_line(item))]
 
 
 def profile(found: Found, *, what: str) -> AgentProfile:

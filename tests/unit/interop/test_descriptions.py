@@ -138,6 +138,60 @@ async def test_a_markdown_file_comes_back_as_it_went():
     assert profile.spec == "Cite the line.\n\nNever guess."
 
 
+async def test_a_markdown_file_says_only_requests_that_a_file_may_say():
+    vcv = await make(kinds=["propose", "train"])
+    assert parse_profile(to_markdown(vcv), file="site.md").kinds == ("propose",)
+    for kinds in (["train", "fl"], []):
+        with pytest.raises(BadInput, match="a file describes an agent that drafts"):
+            to_markdown(await make(kinds=kinds))
+
+
+NAMES = ["yes", "~", "1.0", "a: b", "# x", "---", "- a", "'", "[a, b]", "&a", "*a", "!t", "%x", "@x", "|", "a, b", "😀", "?"]
+
+
+async def test_what_yaml_would_read_as_something_else_comes_back_as_it_went():
+    vcv = await make(name="no", description="a: b # c", skills=NAMES, examples=["1: 2", "- x\n- y"])
+    profile = parse_profile(to_markdown(vcv, spec="---\nnot front matter\n---"), file="x.md")
+    assert (profile.name, profile.description, profile.skills) == ("no", "a: b # c", tuple(NAMES))
+    assert profile.examples == ("1: 2", "- x - y")
+    assert profile.spec == "---\nnot front matter\n---"
+
+
+def test_a_strangers_text_moves_no_cursor_and_turns_no_line():
+    hostile = "a\x00b\u202e\x1b[31mc\n\u2028d"
+    document = json.dumps(
+        {"name": hostile, "description": hostile, "skills": [{"name": hostile, "tags": [hostile]}]}
+    ).encode()
+    tools = json.dumps({"tools": [{"name": hostile, "description": hostile}]}).encode()
+    for found in (from_a2a(document), from_oasf(document), from_mcp_tools(tools, server=hostile, description=hostile)):
+        for text in (found.agent_id, found.name, found.description, *found.skills):
+            assert text.isprintable()
+    family = "\U0001f469\u200d\U0001f467"
+    assert from_a2a(json.dumps({"name": family}).encode()).name == family
+
+
+@pytest.mark.parametrize(
+    "value", [None, 3, "x", [], {}, [[]], [None], [{"name": {}}], {"name": []}, [{"tags": [[1]], "name": "n"}]]
+)
+@pytest.mark.parametrize("member", ["skills", "domains", "capabilities", "modules", "tools", "result", "description"])
+def test_members_of_wrong_types_are_passed_over(member: str, value: object):
+    document = json.dumps({"name": "x", "description": "y", member: value}).encode()
+    for read in (from_a2a, from_oasf, lambda given: from_mcp_tools(given, server="s")):
+        assert read(document).name in ("x", "s")
+    assert vcv_of_a2a(document) is None
+    assert vcv_of_oasf(document) is None
+
+
+def test_what_nests_for_ever_is_refused_and_a_large_list_is_cut():
+    rope = b"[" * 900 + b"]" * 900
+    with pytest.raises(BadCapability, match="within one another"):
+        vcv_of_a2a(b'{"capabilities":{"extensions":[{"uri":"%b","params":%b}]}}' % (EXTENSION.encode(), rope))
+    with pytest.raises(BadCapability, match="within one another"):
+        vcv_of_oasf(b'{"modules":[{"name":"foa/vcv","data":%b}]}' % rope)
+    many = json.dumps({"name": "x", "skills": [{"name": f"s{i}", "examples": [f"e{i}"] * 30} for i in range(900)]})
+    assert len(from_a2a(many.encode()).skills) == 64
+
+
 def test_too_much_is_cut_and_said():
     document = {"name": "n" * 500, "description": "d" * 9_000, "skills": [{"name": f"skill {i}"} for i in range(200)]}
     profile = from_a2a(json.dumps(document).encode())
