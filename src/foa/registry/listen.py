@@ -32,10 +32,11 @@ from foa.values.topics import Topics
 
 log = logging.getLogger(__name__)
 
-BATCH = 256  #: most cards taken at once
+BATCH = 64  #: most deliveries taken before they are acknowledged
 WAITING = 1_024  #: most deliveries read ahead; then the transport's own window holds the broker back
 UNTOLD = 256  #: most refusals that wait to be published
-CATCH_UP_SECONDS = 5.0  #: how long the retained cards may take before the listener is called ready all the same
+CATCH_UP_SECONDS = 5.0  #: how long no retained card may be taken before the listener is called ready all the same
+CATCH_UP_ROUNDS = 24  #: of so many seconds: longer than that no start waits for cards, however many still come
 
 
 async def listen(
@@ -72,7 +73,7 @@ async def listen(
         group.create_task(_read(registry, inbox, line, topics), name="registry.read")
         group.create_task(_tell(untold, transport), name="registry.tell")
         if name:
-            group.create_task(_catch_up(echo, transport, ready), name="registry.catch_up")
+            group.create_task(_catch_up(echo, transport, ready, line), name="registry.catch_up")
         else:
             ready.set()
         while True:
@@ -93,6 +94,7 @@ class _Line:
     def __init__(self) -> None:
         self._waiting: asyncio.Queue[tuple[Delivery, Collection[AgentId]]] = asyncio.Queue(WAITING)
         self._concerned: Counter[AgentId] = Counter()
+        self.taken = 0  #: deliveries that are done
 
     def concerns(self, agents: Collection[AgentId]) -> bool:
         """Tell whether something of one of these agents waits."""
@@ -105,6 +107,7 @@ class _Line:
 
     def done(self, agents: Collection[AgentId]) -> None:
         """Something that concerned these agents was taken."""
+        self.taken += 1
         self._concerned.subtract(agents)
         for agent in agents:
             if self._concerned[agent] <= 0:
@@ -121,15 +124,35 @@ class _Line:
         return batch
 
 
-async def _catch_up(echo: Publication, transport: Transport, ready: asyncio.Event) -> None:
-    """Publish to oneself, and wait until it came: a broker that does not allow it holds nobody up for long."""
+async def _catch_up(echo: Publication, transport: Transport, ready: asyncio.Event, line: _Line) -> None:
+    """Publish to oneself, and wait until it came while cards are taken before it.
+
+    A broker that does not allow it, or an embedder that hangs, holds nobody up for long.
+    """
     try:
         async with asyncio.timeout(CATCH_UP_SECONDS):
             await transport.publish(echo)
-            await ready.wait()
+        await _came(ready, line)
     except (TimeoutError, PublishRefused) as error:
         log.warning("retained cards may be missing", extra={"event": "no_echo", "reason": str(error)[:200]})
         ready.set()
+
+
+async def _came(ready: asyncio.Event, line: _Line) -> None:
+    """Wait for the echo.
+
+    Raises:
+        TimeoutError: it did not come, and neither did anything else; or too long.
+    """
+    for _ in range(CATCH_UP_ROUNDS):
+        taken = line.taken
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CATCH_UP_SECONDS):
+                await ready.wait()
+                return
+        if line.taken == taken:
+            break
+    raise TimeoutError(f"{line.taken:,} deliveries were taken, and the listener's own was not among them")
 
 
 async def _read(registry: Registry, inbox: AsyncIterator[Delivery], line: _Line, topics: Topics) -> None:

@@ -1,14 +1,54 @@
 """Cards that come together: taken in their order, and others have a turn in between."""
 
 import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.fakes import HandClock
 from tests.unit.registry.test_registry import card, make
+from tests.unit.test_card import HashEmbedder
 
+from foa.index.exact import ExactIndex
+from foa.registry import listen as listener
 from foa.registry.admission import parts
+from foa.registry.listen import listen
+from foa.registry.registry import Registry
+from foa.transport.memory import MemoryHub, MemoryTransport
 from foa.values.ids import AgentId
-from foa.values.vcv import Vcv
+from foa.values.publication import Publication
+from foa.values.topics import Topics
+from foa.values.vcv import Matrix, Vcv
+
+
+class Slow(HashEmbedder):
+    """Takes its time, or hangs."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    async def embed(self, texts: Sequence[str]) -> Matrix:
+        await asyncio.sleep(self.seconds)
+        return await super().embed(texts)
+
+
+@asynccontextmanager
+async def started(embedder: HashEmbedder, cards: int) -> AsyncGenerator[Registry]:
+    """A registry that starts with so many retained cards, once its listener says that it is ready."""
+    hub, ready, clock = MemoryHub(), asyncio.Event(), HandClock()
+    registry = Registry(ExactIndex(256), embedder, clock=clock)
+    async with MemoryTransport(hub, client_id="zero") as inner, MemoryTransport(hub, client_id="agent") as agent:
+        for i in range(cards):
+            payload = await card(agent_id=f"agent-{i}")
+            await agent.publish(Publication(topic=Topics().capability(AgentId(f"agent-{i}")), payload=payload, retain=True))
+        async with asyncio.TaskGroup() as group:
+            hear = listen(registry, inner, topics=Topics(), clock=clock, ready=ready, name="zero")
+            task = group.create_task(hear, name="listen")
+            await ready.wait()
+            yield registry
+            task.cancel()
 
 
 @given(st.lists(st.integers(0, 200_000), max_size=100))
@@ -49,3 +89,23 @@ async def test_the_last_card_of_an_agent_in_a_burst_counts():
     vcv = registry.get(AgentId("a"))
     assert vcv is not None
     assert vcv.version == 49
+
+
+async def test_a_start_waits_for_its_retained_cards_as_long_as_they_keep_coming(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(listener, "CATCH_UP_SECONDS", 0.2)
+    monkeypatch.setattr(listener, "BATCH", 1)
+    # 30 cards of 20 ms are three times as long as a start waits where none is taken
+    async with started(Slow(0.02), 30) as registry:
+        assert len(registry) == 30
+
+
+@pytest.mark.parametrize(("seconds", "rounds"), [(3_600.0, 24), (0.02, 2)])
+async def test_a_start_does_not_wait_for_a_card_that_hangs_nor_for_a_flood(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, seconds: float, rounds: int
+):
+    monkeypatch.setattr(listener, "CATCH_UP_SECONDS", 0.05)
+    monkeypatch.setattr(listener, "CATCH_UP_ROUNDS", rounds)
+    monkeypatch.setattr(listener, "BATCH", 1)
+    async with started(Slow(seconds), 100) as registry:
+        assert len(registry) < 100
+    assert "retained cards may be missing" in caplog.text
