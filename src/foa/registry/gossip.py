@@ -42,6 +42,7 @@ class GossipRules:
     fresh_seconds: float = 600.0  #: how old, or how far ahead, a message may be
     entries: int = 8_000  #: stamps in one message, which must stay below 1 MB
     pending: int = 10_000  #: changes waiting for a push; more wait for the next digest
+    doubted: int = 256  #: agents that the own broker is asked for in one period
 
 
 class Gossip:
@@ -74,6 +75,7 @@ class Gossip:
         self._pending: dict[AgentId, None] = {}
         self._refused: OrderedDict[tuple[str, AgentId], Stamp] = OrderedDict()
         self._applying: set[AgentId] = set()
+        self._doubted: dict[AgentId, None] = {}
         self._compared = Comparisons()
         self._part = 0  # where the next message begins that cannot hold a whole bucket
         self._awaited: dict[str, set[AgentId]] = {}  # what was asked of a peer that has more to tell
@@ -87,6 +89,19 @@ class Gossip:
         buckets = self.ledger.buckets()
         numbers = self.ledger.digest(buckets)
         return self._message("digest", to=to, buckets=buckets, digest=packed(numbers))
+
+    def doubted(self) -> dict[AgentId, Stamp]:
+        """Give, once, agents of the own broker that a peer says left, with the stamps of their cards: ask the broker."""
+        some = list(self._doubted)[: self.rules.doubted]
+        for agent in some:
+            del self._doubted[agent]
+        return {agent: stamp for agent in some if (stamp := self.ledger.stamp(agent)) is not None and not stamp.gone}
+
+    async def left(self, agents: Mapping[AgentId, Stamp]) -> None:
+        """The own broker has no card of these agents; of whom another card came since is here."""
+        for agent, stamp in agents.items():
+            if self.ledger.stamp(agent) == stamp:
+                await self.registry.leave(agent)
 
     def push(self) -> list[bytes]:
         """Give what changed here since the last push, for everybody."""
@@ -214,6 +229,11 @@ class Gossip:
         known = self.registry.roster.entry(agent) or self.registry.departed(agent)
         if known is not None and known.key != left.key:
             return  # a tombstone for somebody else of that name
+        if agent in self.registry and not self.registry.origin(agent):
+            # who is away is asked for nothing, and its card, delivered again, would be a sign of life
+            if agent not in self.registry.away and len(self._doubted) < self.rules.pending:
+                self._doubted[agent] = None
+            return
         await self.registry.leave_elsewhere(agent, left)
 
     def _note(self, agent: AgentId) -> None:

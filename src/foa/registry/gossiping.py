@@ -2,7 +2,8 @@
 
     own broker ◄──► Gossip ◄──► another broker     one session on each; what is said is said on all of them
                       │
-                      └─► foa/capabilities/remote/{agent} on the own broker: agents of other brokers, retained
+                      ├─► foa/capabilities/remote/{agent} on the own broker: agents of other brokers, retained
+                      └─► its retained cards, where a peer says that an agent of it left (doubts.py)
 
 A broker that cannot be reached holds nobody up: what should be said there waits, a bounded number of messages; then the
 oldest is dropped, and the next digest finds what it would have told.
@@ -15,6 +16,7 @@ from contextlib import AbstractAsyncContextManager
 
 from foa.errors import BadInput, BadMessage, BrokerUnreachable, PublishRefused
 from foa.ports import Clock, Transport
+from foa.registry.doubts import without_card
 from foa.registry.gossip import Gossip
 from foa.registry.remote import RemoteAgents
 from foa.values.ids import OrchestratorId
@@ -64,6 +66,9 @@ async def gossip(
         group.create_task(_tell(remote, transport, gossip.rules.push_seconds, clock), name="gossip.remote")
         while True:
             await clock.sleep(gossip.rules.period_seconds)
+            if doubted := gossip.doubted():
+                gone = await without_card(transport, doubted, topics=topics, name=me)
+                await gossip.left({agent: doubted[agent] for agent in gone})
             for outlet in outlets:
                 outlet.say([gossip.digest()])
 
