@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from foa.errors import StoreFailed
 from foa.index.edge import EdgeIndex
 from foa.index.exact import ExactIndex
 from foa.index.qdrant import QdrantIndex
@@ -366,3 +367,20 @@ async def test_what_the_builder_of_a_killed_process_still_writes_is_in_nobodys_w
     assert await again.count() == 100
     assert not list(folder.glob("build-*"))
     await again.aclose()
+
+
+def empty(folder: Path, name: str) -> None:
+    """Damage a file somewhere in the folder."""
+    next(folder.rglob(name)).write_bytes(b"")
+
+
+@pytest.mark.parametrize("damaged", ["manifest.json", "edge_config.json", "status.dat", "segment.json"])
+async def test_a_folder_that_cannot_be_read_says_what_to_do(tmp_path: Path, damaged: str):
+    index = EdgeIndex(DIMENSION, path=tmp_path)
+    await index.upsert([point(i) for i in range(10)])
+    await index.aclose()
+    empty(tmp_path, damaged)
+    with pytest.raises(
+        StoreFailed, match=r"part-000-of-001.*cannot read the index .*; remove the folder, it will be built again"
+    ):
+        EdgeIndex(DIMENSION, path=tmp_path)

@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from foa.errors import StoreFailed
 from foa.index.partition import Partition
 from foa.index.shard import EdgeOptions
 from foa.ports import Hit, IndexPoint, IndexQuery
@@ -42,7 +43,7 @@ class EdgeIndex:
         self._threads = [ThreadPoolExecutor(1, thread_name_prefix=f"index-{i}") for i in range(shards)]
         self._watcher = ThreadPoolExecutor(shards, thread_name_prefix="index-build")
         chosen = options or EdgeOptions()
-        self._parts = [Partition(folder, dimension=dimension, options=chosen) for folder in folders]
+        self._parts = [_opened(folder, dimension, chosen) for folder in folders]
         self._builds: dict[int, Future[None]] = {}
         self._closed = False
         for i, thread in enumerate(self._threads):  # a build that was cut off is done now
@@ -144,3 +145,16 @@ class EdgeIndex:
             part.tidy(sources)
         finally:
             thread.submit(self._built, i).result()
+
+
+def _opened(folder: Path, dimension: int, options: EdgeOptions) -> Partition:
+    try:
+        return Partition(folder, dimension=dimension, options=options)
+    except StoreFailed:
+        raise
+    except BaseException as error:
+        # the engine raises `Exception` itself, and what it panics with is none
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        why = str(error).partition("\n")[0][:300]
+        raise StoreFailed(f"{folder}: cannot read the index ({why}); remove the folder, it will be built again") from error
