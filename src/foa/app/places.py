@@ -16,6 +16,19 @@ def broker_folder(settings: Settings) -> Path:
     return settings.state_dir / "broker"
 
 
+def registry_folder(settings: Settings, orchestrator: str, *, keep: bool) -> Path | None:
+    """Where an orchestrator's index and cards are kept; None: nowhere.
+
+    Args:
+        settings: FOA_INDEX_DIR, else the state folder.
+        orchestrator: its name, an id.
+        keep: whether to keep them where no setting names a folder. An exact index has nothing to keep.
+    """
+    if settings.index_dir:
+        return Path(settings.index_dir).expanduser()
+    return settings.state_dir / "registry" / orchestrator if keep and settings.index != "exact" else None
+
+
 def made(folder: Path) -> Path:
     """The folder, made where it was missing.
 

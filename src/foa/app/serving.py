@@ -17,11 +17,11 @@ from foa.app.fabric import Fabric, open_fabric
 from foa.app.federation import run_agents
 from foa.app.gossip import run_gossip
 from foa.app.models import check_endpoint, open_embedder, open_model
-from foa.app.places import broker_folder, journal_file
+from foa.app.places import broker_folder, journal_file, registry_folder
+from foa.app.search_place import open_place
 from foa.app.settings import Settings
 from foa.app.stores import open_stores
 from foa.app.zero import Zero, run_agent_zero
-from foa.index.edge import EdgeIndex
 from foa.job import one_error
 from foa.values.ids import OrchestratorId
 
@@ -53,14 +53,15 @@ async def serve_orchestrator(settings: Settings, *, name: str) -> AsyncGenerator
     """Serve jobs at the settings' broker while the block lasts; unfinished jobs of this name go on.
 
     Raises:
-        BadInput: the name is no id, or is served on this machine already.
+        BadInput: the name is no id, or is served on this machine already, or another one keeps its agents in FOA_INDEX_DIR.
         BrokerUnreachable: no broker at that address.
-        StoreFailed: the journal cannot be read.
+        StoreFailed: the journal or the index cannot be read, or the index's server does not answer.
     """
     with held(settings.state_dir, name):
         async with AsyncExitStack() as stack:
             stack.enter_context(one_error())
-            yield await _serve(stack, settings, (), over=None, orchestrator=name)
+            kept = registry_folder(settings, name, keep=True)
+            yield await _serve(stack, settings, (), over=None, orchestrator=name, kept=kept)
 
 
 @asynccontextmanager
@@ -79,11 +80,18 @@ async def serve_all(
                 data_dir = broker_folder(settings)
                 port = await stack.enter_async_context(broker_process(data_dir=data_dir, port=settings.broker_port))
                 settings = replace(settings, broker_url=f"mqtt://127.0.0.1:{port}")
-            yield await _serve(stack, settings, sources, over=over, orchestrator=name)
+            kept = registry_folder(settings, name, keep=False)
+            yield await _serve(stack, settings, sources, over=over, orchestrator=name, kept=kept)
 
 
 async def _serve(
-    stack: AsyncExitStack, settings: Settings, sources: Sequence[AgentSource], *, over: Path | None, orchestrator: str = ""
+    stack: AsyncExitStack,
+    settings: Settings,
+    sources: Sequence[AgentSource],
+    *,
+    over: Path | None,
+    orchestrator: str = "",
+    kept: Path | None = None,
 ) -> Serving:
     clock, enter = SystemClock(), stack.enter_async_context
     stores = await enter(open_stores(journal_file(settings), clock))
@@ -95,6 +103,7 @@ async def _serve(
     zero = None
     if orchestrator:
         transport = await enter(fabric.connect(orchestrator))
+        place = await enter(open_place(settings, embedder, orchestrator=orchestrator, folder=kept))
         zero = await enter(
             run_agent_zero(
                 settings,
@@ -104,7 +113,7 @@ async def _serve(
                 embedder=embedder,
                 model=model,
                 clock=clock,
-                index=EdgeIndex(embedder.dimension),
+                place=place,
             )
         )
         me = OrchestratorId(orchestrator)

@@ -91,6 +91,24 @@ class Settings:
     #: length of its vectors; longer ones are cut to it (Matryoshka)
     embedder_dimension: Annotated[int, msgspec.Meta(ge=8, le=8_192)] = 256
 
+    # ── where agents are searched ──────────────────────────────────────────────────────────────────────────────────────
+    #: `edge` (Qdrant's engine in this process), `exact` (every vector compared, in memory: up to some thousands of agents),
+    #: or `qdrant` (a server at FOA_INDEX_URL; extra `qdrant`)
+    index: Literal["edge", "exact", "qdrant"] = "edge"
+    #: folder of one orchestrator in which its index and its agents' cards are kept; empty: `foa orchestrator` keeps them
+    #: under the state directory, `foa up` in memory and in a temporary folder
+    index_dir: Text = ""
+    #: into how many parts the index is split, searched at once; another number, and the index is built again
+    index_shards: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
+    #: only 4-bit codes of the vectors are kept in memory, the vectors are read from disk: less memory, slower searches
+    index_quantised: bool = False
+    #: address of the Qdrant server, `http://127.0.0.1:6333`
+    index_url: Text = ""
+    #: its API key
+    index_key: Secret = field(default="", repr=False)
+    #: how the names of its collections begin; the orchestrator's and the embedder's follow
+    index_collection: Annotated[str, msgspec.Meta(pattern=ID_PATTERN)] = "foa-agents"
+
     # ── federated learning ─────────────────────────────────────────────────────────────────────────────────────────────
     #: `host:port` at which the server of a run gives and takes models above 1 MB by HTTP; empty: in a folder under the state
     #: directory, which its sites then have to share
@@ -148,6 +166,14 @@ class Settings:
             raise ValueError(
                 "FOA_GOSSIP_BROKERS is set and FOA_GOSSIP_PEERS is not: name the orchestrators that are heard there"
             )
+        if (self.index == "qdrant") != bool(self.index_url):
+            raise ValueError(
+                "FOA_INDEX is qdrant and FOA_INDEX_URL is not set: give the server's address"
+                if self.index == "qdrant"
+                else f"FOA_INDEX_URL is set and FOA_INDEX is {self.index}: set FOA_INDEX=qdrant, or leave the address out"
+            )
+        if self.index_url and not re.match("https?://[^/]", self.index_url):
+            raise ValueError("FOA_INDEX_URL is no address of a server, as in `http://127.0.0.1:6333`")
         self.models_by_name()
         self.peers()
         self.known_policies()

@@ -1,12 +1,13 @@
 """Agent-0, joined: index, registry, router, reputation, exchange and the service around them."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from foa.agent_zero import AgentZero
 from foa.agents.announce import gone_agents, gone_since
+from foa.app.search_place import Place
 from foa.app.services import running
 from foa.app.settings import Settings
 from foa.app.stores import Stores
@@ -17,7 +18,7 @@ from foa.index.exact import ExactIndex
 from foa.job import one_error
 from foa.orchestrator import Orchestrator
 from foa.policy.safety import SafetyFilter
-from foa.ports import Clock, Embedder, Model, Transport, VectorIndex
+from foa.ports import Clock, Embedder, KeptIndex, Model, Transport
 from foa.registry.admission import RegistryLimits
 from foa.registry.listen import listen
 from foa.registry.registry import Registry
@@ -30,6 +31,8 @@ from foa.values.ids import AgentId, OrchestratorId
 from foa.values.parameters import Parameters
 from foa.values.publication import Filter
 from foa.values.topics import Topics
+
+SAVE_SECONDS = 10.0  #: how often what is new in a kept index is written to disk: what a kill costs is indexed again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,22 +52,41 @@ async def open_registry(
     clock: Clock,
     topics: Topics,
     name: str = "",
-    index: VectorIndex | None = None,
+    place: Place | None = None,
     policies: frozenset[str] = frozenset(),
+    taught: Callable[[Registry], Awaitable[None]] | None = None,
 ) -> AsyncGenerator[Registry]:
     """A registry that hears every card and all vitals of the federation while the block lasts.
 
-    With a name, which only this session has, the block begins when the cards that are retained have been taken. Without an
-    index the search is exact, which for the agents of one question is the quickest.
+    Args:
+        transport: its subscriptions live as long as the block.
+        embedder: ψ.
+        clock: time.
+        topics: topic names.
+        name: which only this session has: the block begins when the cards that are retained have been taken.
+        place: where it searches and where cards lie, closed with the block; by default both are in memory and the search is
+            exact, which for the agents of one question is the quickest.
+        policies: labels that cards may claim; none: any.
+        taught: run before the first card is heard, so that an agent goes into the index with what it has proved, once.
     """
     limits = RegistryLimits(policies=policies)
-    registry = Registry(index or ExactIndex(embedder.dimension), embedder, clock=clock, limits=limits)
+    index = place.index if place else ExactIndex(embedder.dimension)
+    registry = Registry(index, embedder, clock=clock, limits=limits, shelf=place.shelf if place else None)
 
     async def hear(ready: asyncio.Event) -> None:
         await listen(registry, transport, topics=topics, clock=clock, ready=ready, name=name)
 
+    async def save(ready: asyncio.Event) -> None:
+        ready.set()
+        while True:
+            await clock.sleep(SAVE_SECONDS)
+            if isinstance(index, KeptIndex):
+                await index.save()
+
     try:
-        async with running("registry", hear):
+        if taught is not None:
+            await taught(registry)
+        async with running("registry", hear), running("registry.save", save):
             yield registry
     finally:
         await registry.aclose()
@@ -80,7 +102,7 @@ async def run_agent_zero(
     embedder: Embedder,
     model: Model | None,
     clock: Clock,
-    index: VectorIndex | None = None,
+    place: Place | None = None,
     resume: bool = True,
 ) -> AsyncGenerator[Zero]:
     """Serve jobs on this transport while the block lasts.
@@ -93,7 +115,7 @@ async def run_agent_zero(
         embedder: ψ.
         model: for synthesis; None: reports are joined.
         clock: time.
-        index: where agents are searched, closed with the block; exact search by default.
+        place: where agents are searched and their cards lie, closed with the block; by default in memory, by exact search.
         resume: whether to go on with this id's unfinished jobs.
 
     Raises:
@@ -105,11 +127,23 @@ async def run_agent_zero(
         stack.enter_context(one_error())
         enter = stack.enter_async_context
         labels = settings.known_policies()
+
+        async def teach(registry: Registry) -> None:
+            await remember(reputation, registry, stores.outcomes)
+
         registry = await enter(
-            open_registry(transport, embedder=embedder, clock=clock, topics=topics, name=id, index=index, policies=labels)
+            open_registry(
+                transport,
+                embedder=embedder,
+                clock=clock,
+                topics=topics,
+                name=id,
+                place=place,
+                policies=labels,
+                taught=teach,
+            )
         )
         exchange = await enter(Exchange(transport, reply_topic=topics.replies(id)))
-        await remember(reputation, registry, stores.outcomes)
         calls = Calls(exchange, transport)
         router = Router(registry, embedder, reputation, clock=clock, rules=route_rules(settings.parameters))
         service = AgentZero(
