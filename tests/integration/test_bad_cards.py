@@ -190,7 +190,7 @@ def under_another_signature(card: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (unsigned, "its signature does not hold"),
+        (unsigned, "it has no signature of the form"),
         (under_another_signature, "its signature does not hold"),
         (lambda card: card[:-40], "not a usable card"),
         (lambda card: b"\xff" * 100, "not a usable card"),
