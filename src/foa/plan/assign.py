@@ -3,7 +3,8 @@
     max Σ x_ij α_ij    team_min ≤ Σ_j x_ij ≤ team_max_i    Σ_i x_ij ≤ capacity_j    x_ij = 0 where α_ij = 0
 
 The bounds form the incidence matrix of a bipartite graph, which is totally unimodular: the linear program has an integral
-optimum, so it is solved without branching. Four steps, and each ends only where the optimum is proven:
+optimum, so it is solved without branching. Four steps, and each ends only where the optimum is proven, to a billionth of the
+highest score for each pair:
 
 1. Everybody's favourites. If no agent is over its capacity, that is the optimum, and most small jobs end here.
 2. A greedy choice. Where subtasks agree on who is good, or many scores are equal, it is often the optimum already.

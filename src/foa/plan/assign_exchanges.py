@@ -17,9 +17,9 @@ import numpy as np
 
 from foa.plan.assign_problem import Floats, Ints, Pairs, Problem
 
-_ROUNDS = 3  #: where more are needed, the linear program is quicker,
-_ROUNDS_TIED = 50  #: but it is slow where scores are equal: where at least
-_TIED = 0.1  #: of all moves gain exactly nothing
+_ROUNDS = 3  #: where more are needed, the linear program is quicker
+_ROUNDS_TIED = 50  #: among equal scores it is slow
+_TIED = 0.1  #: scores count as equal where this share of all moves gain exactly nothing
 _GAIN = 1e-12  #: of the highest score; a step of a cycle below this is rounding
 _LOOKS = 4  #: steps between two looks for a cycle; the first steps are all looked at
 
@@ -38,6 +38,8 @@ def exchange(problem: Problem, chosen: Pairs) -> tuple[Pairs, bool]:
         into = positive_cycles(gains)
         if into is None:
             return teams.chosen, True
+        if not into:
+            break
         teams.move(into)
     return teams.chosen, False
 

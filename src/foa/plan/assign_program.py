@@ -60,7 +60,8 @@ def _promising(problem: Problem, near: Pairs, ties: Floats) -> Pairs:
     """Pairs with which the program starts: the teams, their neighbours', and the best at likely prices.
 
     A team's neighbours are those before and after it in the order of the greedy choice. An agent's likely price is how much
-    more popular it is than the most popular one that has room; a subtask's is the gain that it may expect at these prices.
+    more popular it is than the last one needed, if the most popular work first; a subtask's is the gain that it may expect
+    at these prices.
     """
     fame = problem.scores.mean(axis=0)
     famous = np.argsort(-fame, kind="stable")
