@@ -122,14 +122,23 @@ class Admission:
             raise NotNow(f"{who}: its key is quarantined for {until - monotonic:.0f} s more for false claims")
         if held is not None:
             _check_succession(vcv, held, wins)
-        if vcv.issued_at > now + self._limits.skew_seconds:
-            ahead, most = vcv.issued_at - now, self._limits.skew_seconds
-            raise NotNow(f"{who}: its card is dated {ahead:,.0f} s ahead, at most {most:,.0f} s will do; set its clock")
+        self._check_date(vcv, now)
         if not isinstance(held, Entry):
             self._check_room(vcv)
-        elif not self._take_token(key or vcv.agent_id, monotonic):
+        if isinstance(held, Departed):
+            self._check_pace(vcv, monotonic)
+        elif held is not None and not self._take_token(key or vcv.agent_id, monotonic):
             rate = self._limits.updates_per_second
             raise NotNow(f"{who}: its key updates too often; {rate:g} a second is the limit")
+
+    def check_again(self, vcv: Vcv, *, now: float, monotonic: float) -> None:
+        """Refuse what may not come in though only its date is new. It costs its key nothing: hosts of many start again.
+
+        Raises:
+            NotNow: from the future, too often.
+        """
+        self._check_date(vcv, now)
+        self._check_pace(vcv, monotonic)
 
     def strike(self, key: str, *, monotonic: float) -> bool:
         """Count a false claim against a key; True when it is quarantined for it."""
@@ -153,6 +162,18 @@ class Admission:
             self._agents[key] = count
         else:
             self._agents.pop(key, None)
+
+    def _check_date(self, vcv: Vcv, now: float) -> None:
+        ahead, most = vcv.issued_at - now, self._limits.skew_seconds
+        if ahead > most:
+            raise NotNow(
+                f"agent {vcv.agent_id}: its card is dated {ahead:,.0f} s ahead, at most {most:,.0f} s will do; set its clock"
+            )
+
+    def _check_pace(self, vcv: Vcv, monotonic: float) -> None:
+        if not self._take_token(f"agent {vcv.agent_id}", monotonic):
+            rate = self._limits.updates_per_second
+            raise NotNow(f"agent {vcv.agent_id}: it is signed again too often; {rate:g} a second is the limit")
 
     def _check_room(self, vcv: Vcv) -> None:
         if vcv.public_key and self._agents.get(vcv.public_key, 0) >= self._limits.agents_per_key:

@@ -1,4 +1,4 @@
-"""Whether agents of the own broker that a peer says left are still there: the broker is asked, whose retained cards are the truth.
+"""Whether agents that a peer says left are still there: the own broker is asked, whose retained cards are the truth.
 
     subscribe to their cards and to one's own echo ─► publish the echo ─► what is retained arrives before it
 

@@ -350,6 +350,8 @@ class Registry:
         same = held is not None and same_card(self._cards.signed(agent), payload)
         if not same:
             self._check(payload, vcv, held, via)
+        elif payload != self._cards.signed(agent):
+            self._admission.check_again(vcv, now=self._clock.now(), monotonic=self._clock.monotonic())
         if entry is not None and yields:
             self._admission.left(entry.key)
             self._presence.forget(agent)

@@ -282,3 +282,29 @@ async def test_tombstones_are_kept_by_the_peer_that_told_of_them_and_bring_nobod
     assert A not in circle["y"].registry
     assert A not in circle["z"].registry
     assert circle["z"].registry.departed(A) == Departed(version=1, issued_at=0.0, key=public_key(AGENT_KEY))
+
+
+async def test_brokers_in_a_row_and_in_a_ring_end_alike_and_fall_silent():
+    for links in ({"xy", "yz"}, {"xy", "yz", "zx"}):
+        circle = Circle()
+        for step, name in enumerate("xyzxyz"):
+            await circle[name].registry.admit(await card(f"{name}{step}", issued_at=float(step)))
+        await circle["x"].registry.leave(AgentId("x0"))
+        for _ in range(4):
+            await around(circle, links)
+        assert circle.alike()
+        assert AgentId("x0") not in circle["z"].registry
+        before = circle.bytes
+        await around(circle, links)
+        assert circle.bytes - before <= 2 * len(links) * 400  # digests and nothing else
+
+
+async def around(circle: Circle, links: set[str]) -> None:
+    """One period, in which only neighbours hear each other."""
+    await circle.clock.move(30)
+    for link in sorted(links):
+        others = set(circle.members) - set(link)
+        for name in link:
+            circle.cut = others
+            await circle.say(name, [circle[name].gossip.digest()])
+    circle.cut = set()

@@ -113,6 +113,32 @@ async def test_the_same_card_again_changes_nothing_and_is_no_update():
     assert len(registry) == 1
 
 
+async def test_the_same_content_signed_again_is_not_from_the_future_either():
+    clock = HandClock()
+    registry = make(clock)
+    await registry.admit(await card(issued_at=clock.now()))
+    with pytest.raises(BadCapability, match="400 s ahead"):
+        await registry.admit(await card(issued_at=clock.now() + 400))
+    await registry.admit(await card(issued_at=clock.now() + 200))
+
+
+async def test_an_agent_signs_again_or_comes_and_goes_only_so_often():
+    clock = HandClock()
+    registry = make(clock, updates_burst=3, updates_per_second=1.0)
+    await registry.admit(await card())
+    for moment in (1.0, 2.0, 3.0):
+        await registry.admit(await card(issued_at=moment))
+    with pytest.raises(BadCapability, match="agent a: it is signed again too often"):
+        await registry.admit(await card(issued_at=4.0))
+    await registry.leave(A)
+    with pytest.raises(BadCapability, match="too often"):
+        await registry.admit(await card(issued_at=5.0))
+    await registry.admit(await card(agent_id="b"))  # others of its key are not held up
+    await registry.admit(await card(agent_id="b", issued_at=1.0))
+    await clock.move(1)
+    await registry.admit(await card(issued_at=6.0))
+
+
 async def test_new_content_needs_a_new_version():
     registry = make()
     await registry.admit(await card(issued_at=1.0))
