@@ -33,10 +33,19 @@ class Unembedded:
             why: the embedder did not answer.
             via: the orchestrator that told of it; empty: it was heard on the own broker.
         """
-        if (agent, payload) not in self._line and len(self._line) >= self._limits.unembedded:
+        if (agent, payload) not in self._line and not self._has_room(own=not via):
             return NotEmbedded(f"agent {agent}: its card could not be embedded, and too many wait; publish it again: {why}")
         self._line[agent, payload] = via
         return NotEmbedded(f"agent {agent}: its card could not be embedded and waits for another try: {why}")
+
+    def _has_room(self, *, own: bool) -> bool:
+        """Tell whether one more may wait; where only peers' cards are in the way of one of the own broker, the oldest goes."""
+        if len(self._line) < self._limits.unembedded:
+            return True
+        told = next((card for card, via in self._line.items() if via), None) if own else None
+        if told is not None:
+            del self._line[told]
+        return told is not None
 
     def failed(self, cards: int, *, monotonic: float) -> None:
         """So many cards failed together: fewer at once are tried next, and not at once."""

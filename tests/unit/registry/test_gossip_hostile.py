@@ -111,6 +111,16 @@ async def test_a_forged_card_does_not_keep_the_true_ones_out():
     assert entry.version == 2
 
 
+async def test_entries_of_a_peer_that_tells_no_marks_differ_in_nothing_else():
+    circle = Circle("xy")
+    await circle["x"].registry.admit(await card("a", issued_at=1.0))
+    buckets = list(range(16))
+    entries = {"a": [1, 1.0, False]}
+    assert await Liar(circle).tells("x", "entries", buckets=16, chosen=buckets, entries=entries) == []
+    [answer] = await Liar(circle, "y").tells("x", "entries", buckets=16, chosen=buckets, entries={}, seq=10**15 + 9)
+    assert b'"do":"delta"' in answer
+
+
 @pytest.mark.parametrize("later", [0.0, 5.0])
 async def test_two_contents_of_one_version_at_two_brokers_end_as_the_same_one(later: float):
     circle = Circle("xyz")

@@ -92,6 +92,18 @@ async def test_no_more_cards_wait_than_there_is_room_for():
     assert "too many wait" in str(second)
 
 
+async def test_cards_that_peers_tell_of_leave_room_for_those_of_the_own_broker():
+    registry, embedder, clock = make(unembedded=2)
+    embedder.away = True
+    await registry.admit_many([(None, await card(agent_id=f"told-{i}")) for i in range(3)], via="zero-b")
+    await registry.admit_many([(A, await card())])
+    embedder.away = False
+    await clock.move(15.0)
+    await registry.try_again()
+    assert A in registry
+    assert registry.origin(A) == ""
+
+
 async def test_a_card_of_an_agent_that_left_or_came_newer_is_not_tried_again():
     registry, embedder, clock = make()
     embedder.away = True
