@@ -39,7 +39,7 @@ class Unembedded:
         return NotEmbedded(f"agent {agent}: its card could not be embedded and waits for another try: {why}")
 
     def _has_room(self, *, own: bool) -> bool:
-        """Tell whether one more may wait; where only peers' cards are in the way of one of the own broker, the oldest goes."""
+        """Tell whether one more may wait; where peers' cards are in the way of one of the own broker, the oldest goes."""
         if len(self._line) < self._limits.unembedded:
             return True
         told = next((card for card, via in self._line.items() if via), None) if own else None
