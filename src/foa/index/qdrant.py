@@ -53,6 +53,7 @@ class QdrantIndex:
         self._replicas = replicas
         self._server = server
         self._ready = False
+        self.written = 0  #: points stored since it was opened; those that were there, unchanged, are not counted
 
     @classmethod
     def local(cls, dimension: int, path: Path | None = None) -> "QdrantIndex":
@@ -85,8 +86,11 @@ class QdrantIndex:
         if not changed:
             return
         await self.remove(list(changed))
+        self.written += len(changed)
         # the main points last: whoever has one has all the others
-        made = sorted((one for each in changed.values() for one in self._points(*each)), key=lambda one: "n" in one.payload)
+        made = sorted(
+            (one for each in changed.values() for one in self._points(*each)), key=lambda one: "n" in (one.payload or {})
+        )
         for start in range(0, len(made), 500):
             await self._call(self._client.upsert(self._collection, made[start : start + 500], wait=True))
 

@@ -53,4 +53,5 @@ class Kept:
                 await self._index.remove(strangers)
                 gone += len(strangers)
         await self._index.save()
-        log.info("the index has who is here", extra={"event": "reconciled", "agents": len(agents) - gone, "gone": gone})
+        told = {"event": "reconciled", "agents": len(agents) - gone, "gone": gone, "indexed": self._index.written}
+        log.info("the index has who is here", extra=told)
