@@ -156,24 +156,24 @@ async def test_the_answer_to_a_wish_for_everything_is_made_message_by_message():
     assert b'"version":2' in last
 
 
-async def test_forged_tombstones_of_a_hundred_thousand_names_are_held_in_bounded_memory_and_forget_no_own_leaver():
-    circle = Circle("xy", remembered=1_000)
+async def test_forged_tombstones_of_many_names_are_held_in_bounded_memory_and_forget_no_own_leaver():
+    circle = Circle("xy", remembered=100)
     registry, liar = circle["x"].registry, Liar(circle)
     await registry.admit(await card("a"))
     await registry.leave(A)
-    for start in range(0, 100_000, 5_000):
+    for start in range(0, 10_000, 5_000):
         names = [f"forged-{i}" for i in range(start, start + 5_000)]
         await liar.tells("x", "delta", tombstones={name: tombstone(key=new_key()) for name in names[:1]})
         await liar.tells("x", "delta", tombstones={name: [1, 1.0, "nobody"] for name in names})
-    assert len(circle["x"].gossip.ledger) <= 1_001
+    assert len(circle["x"].gossip.ledger) <= 101
     await liar.tells("x", "delta", cards=[json.loads(await card("a"))])
     assert A not in registry
 
 
-async def test_forged_cards_of_ten_thousand_names_leave_nothing_behind():
+async def test_forged_cards_of_many_names_leave_nothing_behind():
     circle = Circle("xy")
     forged, liar = json.loads(await card("a")), Liar(circle)
-    for start in range(0, 10_000, 250):
+    for start in range(0, 1_000, 250):
         cards = [forged | {"vcv": forged["vcv"] | {"agent_id": f"forged-{i}"}} for i in range(start, start + 250)]
         await liar.tells("x", "delta", cards=cards)
     assert len(circle["x"].registry) == 0
