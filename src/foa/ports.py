@@ -86,7 +86,8 @@ class IndexQuery:
     """A filtered nearest-neighbour question. All conditions are answered inside the search."""
 
     vector: Vector
-    text: str = ""  #: not empty: fuse lexical hits with the dense ones
+    text: str = ""  #: not empty: its words count as well
+    kappa: float = 0.025  #: what one point of BM25 convinces beside the cosine (`foa.values.evidence.fuse`)
     k: int = 32
     bloom: Sequence[int] = ()  #: every one of these positions must be set
     policies: frozenset[str] = frozenset()  #: every one must be cleared
@@ -114,7 +115,7 @@ class VectorIndex(Protocol):
         ...
 
     async def search(self, query: IndexQuery) -> Sequence[Hit]:
-        """The best `k`, best first."""
+        """The best `k` by vector, or by vector and words together where there is a text; best first."""
         ...
 
     async def count(self) -> int:
@@ -129,11 +130,6 @@ class VectorIndex(Protocol):
 @runtime_checkable
 class KeptIndex(VectorIndex, Protocol):
     """A VectorIndex that knows at its next start who was stored; a point that is there unchanged costs it nothing."""
-
-    @property
-    def written(self) -> int:
-        """How many points were stored since it was opened; those that were there, unchanged, are not counted."""
-        ...
 
     async def agents(self) -> Sequence[AgentId]:
         """Everyone who is stored, those of before included."""

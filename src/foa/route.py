@@ -20,7 +20,8 @@ from foa.registry.bloom import has_skills, positions
 from foa.registry.calibration import FEWEST, calibration_of
 from foa.registry.registry import Registry
 from foa.registry.reputation import Reputation
-from foa.registry.score import ScoreRules, fuse, gaps, need_row, resource_factor, spec_factor
+from foa.registry.score import ScoreRules, gaps, need_row, resource_factor, spec_factor
+from foa.values.evidence import fuse
 from foa.values.ids import AgentId
 from foa.values.resources import Needs
 from foa.values.result import Candidate, Factors
@@ -156,7 +157,13 @@ class Router:
         words = text[:2_000] if self.rules.words else ""
         most = max(k, FEWEST)  # how few are wanted changes nothing about how well the best fits
         asked = IndexQuery(
-            vector=vector, text=words, k=most, bloom=positions(skills), policies=frozenset(policies), kind=request_kind
+            vector=vector,
+            text=words,
+            kappa=self._calibration.lexical,
+            k=most,
+            bloom=positions(skills),
+            policies=frozenset(policies),
+            kind=request_kind,
         )
         hits = await self.registry.search(asked)
         refusals = await self._refused(asked, hits, skills)

@@ -1,6 +1,7 @@
 """What every VectorIndex promises."""
 
 import asyncio
+import itertools
 import json
 import shutil
 from collections.abc import AsyncIterator, Callable
@@ -16,6 +17,7 @@ from foa.index.qdrant import QdrantIndex
 from foa.index.shard import EdgeOptions
 from foa.ports import IndexPoint, IndexQuery, KeptIndex, VectorIndex
 from foa.registry.bloom import positions
+from foa.values.evidence import fuse
 from foa.values.ids import AgentId
 from foa.values.vcv import Vector
 
@@ -41,6 +43,12 @@ async def index(request: pytest.FixtureRequest) -> AsyncIterator[VectorIndex]:
 def unit(seed: int) -> Vector:
     values = np.random.default_rng(seed).normal(size=DIMENSION).astype(np.float32)
     return values / np.linalg.norm(values)
+
+
+def side(seed: int) -> Vector:
+    """A unit vector at a right angle to unit(seed)."""
+    other = unit(seed + 1) - (unit(seed + 1) @ unit(seed)) * unit(seed)
+    return other / np.linalg.norm(other)
 
 
 def point(i: int, **fields: object) -> IndexPoint:
@@ -127,14 +135,47 @@ async def test_only_agents_that_answer_the_request_are_found(index: VectorIndex)
 
 
 async def test_words_find_what_the_vector_does_not(index: VectorIndex):
-    await index.upsert([point(i, vector=unit(0), text="plans holidays and books hotels") for i in range(20)])
-    far = -unit(0)
-    await index.upsert([point(99, vector=far, text="translates Sumerian cuneiform tablets")])
-    hits = await index.search(IndexQuery(vector=unit(0), text="a cuneiform tablet", k=5))
-    found = {hit.agent: hit for hit in hits}
-    assert found[AgentId("a00099")].lexical > 0
-    assert found[AgentId("a00099")].similarity == pytest.approx(-1, abs=2e-3)
-    assert all(hit.lexical == 0 for agent, hit in found.items() if agent != "a00099")
+    half = (unit(0) + np.sqrt(15) * side(0)) / 4  # a cosine of 1/4 with unit(0)
+    await index.upsert([point(i, vector=half, text="plans holidays and books hotels") for i in range(200)])
+    await index.upsert([point(999, vector=-unit(0), text="translates Sumerian cuneiform tablets")])
+    # both words are of one agent of 201: BM25 is about 2 · 4.9 · 1.6, and 1 − exp(−0.1 · 15) is more than 1/4
+    hits = await index.search(IndexQuery(vector=unit(0), text="a cuneiform tablet", k=5, kappa=0.1))
+    assert (hits[0].agent, hits[0].similarity) == ("a00999", pytest.approx(-1, abs=2e-3))
+    assert hits[0].lexical > 10
+    assert [(hit.lexical, round(hit.similarity, 2)) for hit in hits[1:]] == [(0, 0.25)] * 4
+
+
+async def test_the_best_by_both_is_found_where_many_are_better_by_either(index: VectorIndex):
+    # 40 nearer ones without a word, 40 with both words and far away, and one that is second to all of them in both
+    near = [point(i, vector=unit(0), text="plans holidays") for i in range(40)]
+    worded = [point(100 + i, vector=-unit(0), text="cuneiform tablet") for i in range(40)]
+    middle = (unit(0) + side(0)) / np.sqrt(2)  # a cosine of .71
+    await index.upsert([*near, *worded, point(999, vector=middle, text="reads every cuneiform sign on a tablet, slowly")])
+    hits = await index.search(IndexQuery(vector=0.6 * unit(0) + 0.8 * side(0), text="cuneiform tablet", k=1, kappa=0.2))
+    assert [hit.agent for hit in hits] == ["a00999"]
+    assert hits[0].lexical > 0
+
+
+async def test_scores_by_vector_and_words_are_those_of_exact_search(index: VectorIndex, request: pytest.FixtureRequest):
+    vocabulary = [f"word{letter}" for letter in "bcdfghjklmnpqrtv"]
+    # several shards: each knows how rare a word is among its own agents only
+    near, rel = (0.04, 0.8) if "shards" in request.node.name else (0.004, 0.03)
+    rng = np.random.default_rng(3)
+    points = [
+        point(i, text=" ".join(rng.choice(vocabulary, 6)), policies=frozenset({"gdpr"} if i % 3 else set()))
+        for i in range(150)
+    ]
+    exact = ExactIndex(DIMENSION)
+    for one in (index, exact):
+        await one.upsert(points)
+    for seed, policies in itertools.product(range(10), (frozenset[str](), frozenset({"gdpr"}))):
+        query = IndexQuery(vector=unit(seed + 500), text=" ".join(rng.choice(vocabulary, 4)), k=12, policies=policies)
+        hits, expected = await index.search(query), await exact.search(query)
+        both = [fuse(np.array([h.similarity]), np.array([h.lexical]), query.kappa)[0] for h in (*hits, *expected)]
+        # near ties may change places: 16-bit vectors are within .002
+        assert both[:12] == pytest.approx(both[12:], abs=near)
+        lexical = {hit.agent: hit.lexical for hit in expected}
+        assert all(hit.lexical == pytest.approx(lexical[hit.agent], rel=rel) for hit in hits if hit.agent in lexical)
 
 
 async def test_words_keep_to_the_filter(index: VectorIndex):
@@ -178,7 +219,6 @@ async def test_a_kept_index_knows_whom_it_has(index: VectorIndex):
     assert await index.agents() == []
     await index.upsert([point(i, more_vectors=(unit(500 + i),)) for i in range(60)])
     await index.upsert([point(1), point(2, more_vectors=(unit(502),))])  # the second is unchanged
-    assert index.written == 61
     await index.remove([AgentId("a00003")])
     await index.save()
     assert sorted(await index.agents()) == [f"a{i:05}" for i in range(60) if i != 3]
@@ -385,3 +425,26 @@ async def test_a_folder_that_cannot_be_read_says_what_to_do(tmp_path: Path, dama
         StoreFailed, match=r"part-000-of-001.*cannot read the index .*; remove the folder, it will be built again"
     ):
         EdgeIndex(DIMENSION, path=tmp_path)
+
+
+async def test_who_is_chosen_by_rare_words_is_scored_by_all_of_them():
+    # "common" is a word of all 600, "seldom" of every twentieth, "unique" of one; 100 postings are the rare words' only
+    rng = np.random.default_rng(8)
+    texts = [
+        " ".join(["common", *(["seldom"] if i % 20 == 0 else []), *(["unique"] if i == 40 else []), *["filler"] * (i % 7)])
+        for i in range(600)
+    ]
+    points = [point(i, text=text, vector=unit(int(rng.integers(10_000)))) for i, text in enumerate(texts)]
+    index = EdgeIndex(DIMENSION, options=EdgeOptions(index_from=600, postings=100, looked_at=16))
+    exact = ExactIndex(DIMENSION)
+    for one in (index, exact):
+        await one.upsert(points)
+    await index.settled()
+    query = IndexQuery(vector=unit(77), text="common seldom unique", k=10, kappa=0.2)
+    hits, expected = await index.search(query), await exact.search(query)
+    assert hits[0].agent == "a00040"
+    scores = [fuse(np.array([h.similarity]), np.array([h.lexical]), query.kappa)[0] for h in (*hits, *expected)]
+    assert scores[:10] == pytest.approx(scores[10:], abs=0.004)
+    only_common = await index.search(IndexQuery(vector=unit(77), text="common", k=10))  # it is read, however many have it
+    assert all(hit.lexical > 0 for hit in only_common)
+    await index.aclose()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from foa.errors import StoreFailed
+from foa.index.found import best_hits
 from foa.index.partition import Partition
 from foa.index.shard import EdgeOptions
 from foa.ports import Hit, IndexPoint, IndexQuery
@@ -64,15 +65,9 @@ class EdgeIndex:
         await self._all({i: lambda i=i: self._parts[i].remove(split[i]) for i in split})
 
     async def search(self, query: IndexQuery) -> Sequence[Hit]:
-        """The best `k` by vector, and where words are asked for, as many again by words; best vector first."""
+        """The best k by vector, and where there is a text by words as well; best first."""
         found = await self._all({i: lambda part=part: part.search(query) for i, part in enumerate(self._parts)})
-        if len(found) == 1:
-            return found[0]
-        hits = [hit for some in found for hit in some]
-        near = sorted(hits, key=lambda hit: (-hit.similarity, hit.agent))[: query.k]
-        worded = sorted((hit for hit in hits if hit.lexical), key=lambda hit: (-hit.lexical, hit.agent))[: query.k]
-        unique = {hit.agent: hit for hit in (*near, *worded)}
-        return sorted(unique.values(), key=lambda hit: (-hit.similarity, hit.agent))
+        return found[0] if len(found) == 1 else best_hits((hit for hits in found for hit in hits), query)
 
     async def count(self) -> int:
         """How many agents are stored."""

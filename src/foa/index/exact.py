@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from foa.index.found import best_hits
 from foa.index.words import Words
 from foa.ports import Hit, IndexPoint, IndexQuery
 from foa.values.ids import AgentId
@@ -40,18 +41,16 @@ class ExactIndex:
             self._forget(agent)
 
     async def search(self, query: IndexQuery) -> Sequence[Hit]:
-        """The best `k`: those with the best vectors, and where words are asked for, as many again by words."""
+        """The best k by vector, and where there is a text by words as well; best first."""
         allowed = self._allowed(query)
         if not allowed.any():
             return []
         similarity = self._vectors[: len(allowed)] @ query.vector
         similarity[~allowed] = -np.inf
-        dense = self._best_agents(similarity, query.k)
+        found = self._best_agents(similarity, query.k)
         lexical = self._words.search(query.text, self._agents_of(allowed)) if query.text else {}
-        by_words = sorted(lexical, key=lambda agent: (-lexical[agent], agent))[: query.k]
-        found = dense | {agent: self._similarity(agent, similarity) for agent in by_words if agent not in dense}
-        hits = [Hit(agent=a, similarity=s, lexical=lexical.get(a, 0.0)) for a, s in found.items()]
-        return sorted(hits, key=lambda hit: (-hit.similarity, hit.agent))
+        found |= {agent: self._similarity(agent, similarity) for agent in lexical if agent not in found}
+        return best_hits((Hit(agent=a, similarity=s, lexical=lexical.get(a, 0.0)) for a, s in found.items()), query)
 
     async def count(self) -> int:
         """How many agents are stored."""

@@ -8,20 +8,21 @@ A build takes the sealed shards in that are not more than twice what it brings, 
 """
 
 import logging
-import math
 import secrets
 import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
 from foa.errors import StoreFailed
 from foa.index.builder import BuildJob
+from foa.index.found import Scored
+from foa.index.layer import Layer
 from foa.index.shard import EdgeOptions, Shard, digest, labels
 from foa.index.table import Row, Table
 from foa.ports import Hit, IndexPoint, IndexQuery
@@ -31,7 +32,6 @@ log = logging.getLogger(__name__)
 
 _BATCH = 512
 _FORMAT = 2  # of the folder; one of another format is emptied
-_WEAK = 0.08  # share of points from which a filter that many pass is applied after the search
 
 
 class _Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,15 +42,6 @@ class _Manifest(msgspec.Struct, frozen=True, kw_only=True):
     layers: tuple[int, ...]
     sealed: tuple[int, ...]  #: those of them that are indexed
     next: int
-
-
-@dataclass(slots=True, eq=False)
-class _Layer:
-    shard: Shard
-    number: int
-    sealed: bool = False  #: it is indexed
-    dead: set[int] = field(default_factory=set[int])  #: point ids that are masked
-    building: bool = False
 
 
 class Partition:
@@ -69,7 +60,7 @@ class Partition:
         self._starting = threading.Lock()  # around _process and _stopping
         self._saving = threading.Lock()  # around the manifest
         self._stopping = False
-        self._layers: list[_Layer] = []  # oldest first; the last one is the fresh one
+        self._layers: list[Layer] = []  # oldest first; the last one is the fresh one
         self._load()
 
     def __len__(self) -> int:
@@ -112,7 +103,7 @@ class Partition:
             labels=labels(point.policies, point.kinds),
         )
 
-    def _bury(self, layer: _Layer, ids: Sequence[int]) -> None:
+    def _bury(self, layer: Layer, ids: Sequence[int]) -> None:
         if layer.building:
             layer.dead.update(ids)
         else:
@@ -120,77 +111,15 @@ class Partition:
 
     # ── searching ──────────────────────────────────────────────────────────────────────────────────────────────────────
     def search(self, query: IndexQuery) -> list[Hit]:
-        """The best by vector, and where words are asked for, as many again by words; best vector first."""
-        if not len(self):
-            return []
-        query = self._simplified(query)
+        """The best k by vector, and where there is a text by words as well; best first."""
         # asking an empty layer costs as much as asking a small one
         layers = [layer for layer in self._layers if len(layer.shard)]
-        similarity = self._nearest(layers, query)
-        lexical = self._by_words(layers, query) if query.text and self._options.words else {}
-        if missing := [agent for agent in lexical if agent not in similarity]:
-            similarity |= self._similarities(query, missing)
-        hits = [Hit(agent=a, similarity=s, lexical=lexical.get(a, 0.0)) for a, s in similarity.items()]
-        return sorted(hits, key=lambda hit: (-hit.similarity, hit.agent))
-
-    def _nearest(self, layers: Sequence[_Layer], query: IndexQuery) -> dict[AgentId, float]:
-        found = [pair for layer in layers for pair in self._layer_nearest(layer, query).items()]
-        return dict(sorted(found, key=_best_first)[: query.k])
-
-    def _layer_nearest(self, layer: _Layer, query: IndexQuery) -> dict[AgentId, float]:
-        """The best k agents of one layer; asked again, wider, while masked points or sister vectors crowd them out."""
-        matches = layer.shard.matches(query)
-        many = bool(_labels_of(query) or query.bloom) and matches > self._options.scan_below
-        if many and (agents := self._nearest_of_all(layer, query, matches / len(layer.shard))):
-            return agents
-        limit = query.k
-        while True:
-            found = layer.shard.nearest(query, limit=limit, exact=many)
-            agents = _best_of(self._alive(layer, found))
-            if len(agents) >= query.k or len(found) < limit:
-                return dict(list(agents.items())[: query.k])
-            limit *= 4
-
-    def _nearest_of_all(self, layer: _Layer, query: IndexQuery, share: float) -> dict[AgentId, float]:
-        """Search wide enough and filter after it; nobody where that is not enough, as labels and nearness may go together.
-
-        Args:
-            layer: to search.
-            query: its filter.
-            share: of the points that pass the filter, 0 to 1.
-        """
-        if query.bloom or share < _WEAK:
-            return {}
-        asked = set(_labels_of(query))
-        free = IndexQuery(vector=query.vector, k=query.k)
-        limit = math.ceil(2 * query.k / share)
-        found = self._alive(layer, layer.shard.nearest(free, limit=limit, wider=1 / math.sqrt(share)))
-        agents = _best_of(pair for pair in found if asked.issubset(self._table.labels(pair[0])))
-        return dict(list(agents.items())[: query.k]) if len(agents) >= query.k else {}
-
-    def _by_words(self, layers: Sequence[_Layer], query: IndexQuery) -> dict[AgentId, float]:
-        found: list[tuple[AgentId, float]] = []
-        for layer in layers:
-            limit = query.k + min(len(layer.dead), query.k)
-            found += self._alive(layer, layer.shard.by_words(query, limit=limit))
-        return dict(sorted(found, key=_best_first)[: query.k])
-
-    def _alive(self, layer: _Layer, points: Iterable[tuple[int, float]]) -> list[tuple[AgentId, float]]:
-        return [(agent, score) for one, score in points if one not in layer.dead and (agent := self._table.agent(one))]
-
-    def _similarities(self, query: IndexQuery, agents: Sequence[AgentId]) -> dict[AgentId, float]:
-        """The best cosine of each agent, of all its vectors."""
-        wanted: dict[int, list[int]] = {}
-        for agent in agents:
-            home, ids = self._table.points(agent)
-            wanted.setdefault(home, []).extend(ids)
-        found: dict[AgentId, float] = {}
-        for layer in self._layers:
-            ids = wanted.get(layer.number)
-            for one, score in layer.shard.similarities(query.vector, ids).items() if ids else ():
-                agent = self._table.agent(one)
-                found[agent] = max(score, found.get(agent, -1.0))
-        return found
+        if not layers:
+            return []
+        simpler = self._simplified(query)
+        best = Scored.joined([layer.search(simpler) for layer in layers]).best(query)
+        columns = zip(*(column.tolist() for column in best), strict=True)
+        return [Hit(agent=self._table.agent(slot), similarity=near, lexical=words) for slot, near, words in columns]
 
     def _simplified(self, query: IndexQuery) -> IndexQuery:
         """Drop the conditions that every agent here meets: the engine is faster without."""
@@ -201,7 +130,7 @@ class Partition:
 
     # ── building ───────────────────────────────────────────────────────────────────────────────────────────────────────
     @property
-    def _fresh(self) -> _Layer:
+    def _fresh(self) -> Layer:
         return self._layers[-1]
 
     # On this partition's thread: wants_build, freeze, swap. On a builder's, which may take its time: all else.
@@ -209,11 +138,11 @@ class Partition:
         """Tell whether enough is unindexed."""
         return self._unindexed() >= self._due
 
-    def prepare(self) -> _Layer:
+    def prepare(self) -> Layer:
         """Make the layer that is to be the next fresh one."""
         return self._open(self._new_number())
 
-    def freeze(self, fresh: _Layer) -> list[_Layer]:
+    def freeze(self, fresh: Layer) -> list[Layer]:
         """Write to this layer from now on; gives those to index: what is not yet, and what is of up to twice that size."""
         sources, bring = [layer for layer in self._layers if not layer.sealed], self._unindexed()
         for layer in sorted((layer for layer in self._layers if layer.sealed), key=lambda layer: len(layer.shard)):
@@ -225,7 +154,7 @@ class Partition:
         self._layers.append(fresh)
         return sources
 
-    def build(self, sources: Sequence[_Layer]) -> _Layer | None:
+    def build(self, sources: Sequence[Layer]) -> Layer | None:
         """Index frozen layers in a process of its own, and open what it made; None where it failed or was stopped."""
         for layer in sources:
             layer.shard.flush()
@@ -250,7 +179,7 @@ class Partition:
         _remove_folders(self._path.glob(f"{target.name}*"))
         return None
 
-    def swap(self, sources: Sequence[_Layer], sealed: _Layer | None) -> None:
+    def swap(self, sources: Sequence[Layer], sealed: Layer | None) -> None:
         """Put what was built into the place of its sources; None: let them be as they were."""
         self._due = self._options.index_from
         self._unsaved = True
@@ -263,7 +192,7 @@ class Partition:
         self._table.move(gone, sealed.number)
         self._layers = [sealed, *(layer for layer in self._layers if layer.number not in gone)]
 
-    def tidy(self, sources: Sequence[_Layer]) -> None:
+    def tidy(self, sources: Sequence[Layer]) -> None:
         """Save, and let go of the layers that were replaced."""
         self._save()
         for layer in sources:
@@ -291,7 +220,7 @@ class Partition:
     def _unindexed(self) -> int:
         return sum(len(layer.shard) for layer in self._layers if not layer.sealed)
 
-    def _thaw(self, sources: Sequence[_Layer]) -> None:
+    def _thaw(self, sources: Sequence[Layer]) -> None:
         for layer in sources:
             layer.building = False
             layer.shard.delete(sorted(layer.dead))
@@ -316,8 +245,7 @@ class Partition:
         manifest = self._manifest()
         if manifest is not None and (manifest.v, manifest.dimension) == (_FORMAT, self._dimension):
             self._next = manifest.next
-            self._layers = [self._open(number, sealed=number in manifest.sealed) for number in manifest.layers]
-            self._recall()
+            self._recall(manifest.layers, manifest.sealed)
         keep = {layer.shard.path for layer in self._layers}
         _remove_folders(folder for folder in self._path.iterdir() if folder not in keep)
         if not self._layers:
@@ -335,21 +263,25 @@ class Partition:
                 f"{file}: cannot read the index ({error}); remove the folder, it will be built again"
             ) from error
 
-    def _recall(self) -> None:
+    def _recall(self, layers: Collection[int], sealed: Collection[int]) -> None:
         """Know again who is here: from the table of a clean end, which holds once, else from the shards themselves."""
-        file = self._path / "table"
-        if file.exists():
-            table = Table.decode(file.read_bytes())
-            file.unlink()
-            if table is not None and len(table):
-                self._table = table
-                return
-        for layer in self._layers:
+        saved = self._saved_table()
+        self._table = saved or Table()
+        self._layers = [self._open(number, sealed=number in sealed) for number in layers]
+        for i, layer in enumerate(() if saved else self._layers):
             buried = self._table.restore(layer.shard.rows(), home=layer.number)
-            for older in self._layers[: self._layers.index(layer)]:
+            for older in self._layers[:i]:
                 older.shard.delete(buried)
 
-    def _save(self, layers: Sequence[_Layer] | None = None) -> None:
+    def _saved_table(self) -> Table | None:
+        file = self._path / "table"
+        if not file.exists():
+            return None
+        table = Table.decode(file.read_bytes())
+        file.unlink()
+        return table or None
+
+    def _save(self, layers: Sequence[Layer] | None = None) -> None:
         """Write these layers to disk, all by default, and which there are."""
         with self._saving:
             for layer in self._layers if layers is None else layers:
@@ -364,8 +296,9 @@ class Partition:
         part.write_bytes(data)
         part.replace(self._path / name)
 
-    def _open(self, number: int, *, sealed: bool = False) -> _Layer:
-        return _Layer(Shard(self._folder(number), dimension=self._dimension, options=self._options), number, sealed)
+    def _open(self, number: int, *, sealed: bool = False) -> Layer:
+        shard = Shard(self._folder(number), dimension=self._dimension, options=self._options)
+        return Layer(shard, number, self._table, sealed)
 
     def _new_number(self) -> int:
         self._next += 1
@@ -373,22 +306,6 @@ class Partition:
 
     def _folder(self, number: int) -> Path:
         return self._path / f"layer-{number:06}"
-
-
-def _labels_of(query: IndexQuery) -> tuple[str, ...]:
-    return labels(query.policies, [query.kind] if query.kind else ())
-
-
-def _best_of(found: Iterable[tuple[AgentId, float]]) -> dict[AgentId, float]:
-    """Each agent with its best vector, which comes first."""
-    agents: dict[AgentId, float] = {}
-    for agent, score in found:
-        agents.setdefault(agent, score)
-    return agents
-
-
-def _best_first(pair: tuple[AgentId, float]) -> tuple[float, AgentId]:
-    return -pair[1], pair[0]
 
 
 def _remove_folders(paths: Iterable[Path]) -> None:

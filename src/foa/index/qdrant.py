@@ -4,7 +4,7 @@ Points, filters and payloads are those of the embedded shards. docs/howto/qdrant
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,14 @@ from qdrant_client import models as q
 from qdrant_client.http.exceptions import ApiException
 
 from foa.errors import StoreFailed
+from foa.index.found import best_hits
 from foa.index.shard import digest
 from foa.index.words import document_weights, query_weights
 from foa.ports import Hit, IndexPoint, IndexQuery
 from foa.values.ids import AgentId
 
 _MAIN = q.Filter(must=[q.FieldCondition(key="n", range=q.Range(gte=1))])  # an agent's first point
+_NEAR = 128  # agents looked at by vector where words count as well; by words twice as many
 _SISTERS = 8  # points of one agent that may crowd a search
 
 
@@ -53,7 +55,6 @@ class QdrantIndex:
         self._replicas = replicas
         self._server = server
         self._ready = False
-        self.written = 0  #: points stored since it was opened; those that were there, unchanged, are not counted
 
     @classmethod
     def local(cls, dimension: int, path: Path | None = None) -> "QdrantIndex":
@@ -86,7 +87,6 @@ class QdrantIndex:
         if not changed:
             return
         await self.remove(list(changed))
-        self.written += len(changed)
         # the main points last: whoever has one has all the others
         made = sorted(
             (one for each in changed.values() for one in self._points(*each)), key=lambda one: "n" in (one.payload or {})
@@ -102,18 +102,24 @@ class QdrantIndex:
             await self._call(self._client.delete(self._collection, q.FilterSelector(filter=only), wait=True))
 
     async def search(self, query: IndexQuery) -> Sequence[Hit]:
-        """The best `k` by vector, and where words are asked for, as many again by words; best vector first."""
+        """The best k by vector, and where there is a text by words as well; best first."""
         await self._open()
-        similarity = await self._best(query.vector.tolist(), "c", query)
+        words, vector = query_weights(query.text), query.vector.tolist()
+        similarity = await self._best(vector, "c", query, k=max(query.k, _NEAR) if words else query.k)
         lexical: dict[AgentId, float] = {}
-        if query.text and (words := query_weights(query.text)):
+        if words:
             sparse = q.SparseVector(indices=list(words), values=list(words.values()))
-            lexical = {agent: score for agent, score in (await self._best(sparse, "w", query)).items() if score > 0}
-        if missing := [agent for agent in lexical if agent not in similarity]:
-            only = [q.FieldCondition(key="agent", match=q.MatchAny(any=list(missing)))]
-            similarity |= await self._best(query.vector.tolist(), "c", query, also=only, k=len(missing))
-        hits = [Hit(agent=a, similarity=s, lexical=lexical.get(a, 0.0)) for a, s in similarity.items()]
-        return sorted(hits, key=lambda hit: (-hit.similarity, hit.agent))
+            lexical = await self._best(sparse, "w", query, k=2 * max(query.k, _NEAR))
+            lexical |= await self._of(similarity.keys() - lexical.keys(), sparse, "w", query)
+            similarity |= await self._of(lexical.keys() - similarity.keys(), vector, "c", query)
+        return best_hits((Hit(agent=a, similarity=s, lexical=lexical.get(a, 0.0)) for a, s in similarity.items()), query)
+
+    async def _of(self, agents: Collection[AgentId], vector: Any, using: str, query: IndexQuery) -> dict[AgentId, float]:
+        """The best score of each of these agents that has one."""
+        if not agents:
+            return {}
+        only = [q.FieldCondition(key="agent", match=q.MatchAny(any=list(agents)))]
+        return await self._best(vector, using, query, also=only, k=len(agents))
 
     async def count(self) -> int:
         """How many agents are stored."""
@@ -143,10 +149,9 @@ class QdrantIndex:
         await self._client.close()
 
     async def _best(
-        self, vector: Any, using: str, query: IndexQuery, *, also: Sequence[q.Condition] = (), k: int = 0
+        self, vector: Any, using: str, query: IndexQuery, *, also: Sequence[q.Condition] = (), k: int
     ) -> dict[AgentId, float]:
         """The best score of each agent, the best k agents; asked again, wider, while sister vectors crowd them out."""
-        k = k or query.k
         limit = k + _SISTERS
         while True:
             found = await self._call(

@@ -3,23 +3,31 @@
 A point is one vector of one agent; its payload repeats what filters ask for. Its id is of `foa.index.table`.
 """
 
+import bisect
 import hashlib
+import itertools
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import numpy as np
 import qdrant_edge as edge
 
+from foa.index.found import Found, Ids
 from foa.index.table import Row, point_ids
-from foa.index.words import document_weights, query_weights
+from foa.index.words import document_weights
 from foa.ports import IndexPoint, IndexQuery
 from foa.values.ids import AgentId
 from foa.values.vcv import Vector
 
 _LEAST_SCORED = 64  #: of the best by their codes
+RARE = 1e-3  #: share of points; words of no more are not counted one by one
+_COMMON = "common-words"  # file of an indexed shard: how many points have each of the words that are not rare
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +37,10 @@ class EdgeOptions:
     m: int = 32  #: links a node; on real texts 16 lost 3 % of recall
     ef_construct: int = 256  #: candidates while building
     ef: int = 384  #: candidates while searching a hundred thousand points; two thirds more for each ten times as many
+    #: agents that a search by vector looks at where words count as well, a search by words at twice as many; for a hundred
+    #: thousand points, twice as many for each ten times as many
+    looked_at: int = 64
+    postings: int = 100_000  #: most that choose those that a search by words looks at; the words of fewest points first
     scan_below: int = 20_000  #: points, or matches of a filter, up to which all are compared by their codes
     index_from: int = 10_000  #: unindexed points from which a build starts
     build_threads: int = 1
@@ -38,7 +50,21 @@ class EdgeOptions:
 
     def candidates(self, points: int) -> int:
         """Give how many candidates a search among so many points follows: a larger graph has more that lead astray."""
-        return round(self.ef * (1 + 2 / 3 * max(0.0, math.log10(max(1, points) / 100_000))))
+        return round(self.ef * (1 + 2 / 3 * _decades(points)))
+
+    def near(self, points: int) -> int:
+        """Give how many agents a search by vector among so many points looks at where words count as well."""
+        return round(self.looked_at * 2 ** _decades(points))
+
+
+def _decades(points: int) -> float:
+    """How many times ten times a hundred thousand."""
+    return max(0.0, math.log10(max(1, points) / 100_000))
+
+
+def labels_of(query: IndexQuery) -> tuple[str, ...]:
+    """Give the labels that a query asks for."""
+    return labels(query.policies, [query.kind] if query.kind else ())
 
 
 def labels(policies: Iterable[str], kinds: Iterable[str]) -> tuple[str, ...]:
@@ -65,6 +91,7 @@ class Shard:
         self.path = path
         self.options = options
         self._engine = _open(path, dimension, options)
+        self._common = _read_common(path)
 
     def upsert(self, points: Sequence[tuple[IndexPoint, Row]]) -> None:
         """Store agents."""
@@ -76,8 +103,8 @@ class Shard:
         if ids:
             self._engine.update(edge.UpdateOperation.delete_points(list(ids)))
 
-    def nearest(self, query: IndexQuery, *, limit: int, wider: float = 1.0, exact: bool = False) -> list[tuple[int, float]]:
-        """Give the ids and cosines of the nearest points that pass the filter, best first.
+    def nearest(self, query: IndexQuery, *, limit: int, wider: float = 1.0, exact: bool = False) -> Found:
+        """Give the nearest points that pass the filter, with their cosines, best first.
 
         By their codes, the best of which are scored by their vectors: following the graph, or, where no more than
         `scan_below` pass, all of them.
@@ -98,19 +125,36 @@ class Shard:
         only = _filter(query)
         return len(self) if only is None else self._engine.count(edge.CountRequest(filter=only, exact=False))
 
-    def by_words(self, query: IndexQuery, *, limit: int) -> list[tuple[int, float]]:
-        """Give the ids and BM25 scores of the points whose texts have the query's words, best first."""
-        words = query_weights(query.text)
-        if not words:
-            return []
-        sparse = edge.SparseVector(list(words), list(words.values()))
-        return self._query(edge.Query.Nearest(sparse, using="w"), _filter(query), limit, edge.SearchParams())
+    def by_words(self, words: Mapping[int, float], query: IndexQuery | None = None, *, limit: int) -> Found:
+        """Give the points whose texts have these words, with their BM25 scores, best first.
 
-    def similarities(self, vector: Vector, ids: Sequence[int]) -> dict[int, float]:
-        """Give the cosines of these points."""
-        only = edge.Filter(must=[edge.HasIdCondition(set(ids))])
-        found = self._query(edge.Query.Nearest(vector.tolist(), using="c"), only, len(ids), edge.SearchParams(exact=True))
-        return dict(found)
+        Args:
+            words: hashes, each with its weight.
+            query: its filter; None: no filter.
+            limit: most points.
+        """
+        return self._by_words(words, None if query is None else _filter(query), limit)
+
+    def scores(self, words: Mapping[int, float], ids: Ids) -> Found:
+        """Give the BM25 scores of those of these points that have one of the words."""
+        return self._by_words(words, _only(ids.tolist()), len(ids)) if len(ids) else Found.none()
+
+    def similarities(self, vector: Vector, ids: Sequence[int]) -> Found:
+        """Give the cosines of these points, best first."""
+        nearest = edge.Query.Nearest(vector.tolist(), using="c")
+        return self._query(nearest, _only(ids), len(ids), edge.SearchParams(exact=True))
+
+    def rarest(self, words: Mapping[int, float]) -> Mapping[int, float]:
+        """Give those of these words, the rarest first, that `postings` points have together, and at least one.
+
+        Where words were never counted all are given: a shard that was not indexed is small.
+        """
+        if not self._common:
+            return words
+        few = len(self) * RARE
+        often = sorted((self._common.get(word, few), word) for word in words)
+        so_far = list(itertools.accumulate(count for count, _ in often))
+        return {word: words[word] for _, word in often[: max(1, bisect.bisect_right(so_far, self.options.postings))]}
 
     def rows(self) -> list[Row]:
         """Give what is remembered of every agent here."""
@@ -154,6 +198,20 @@ class Shard:
         """Build the HNSW index. The engine holds the interpreter meanwhile: only for a process of its own."""
         self._engine.optimize()
 
+    def count_words(self) -> None:
+        """Write down which words many points have, for `rarest`."""
+        often, offset = Counter[int](), None
+        while True:
+            request = edge.ScrollRequest(offset=offset, limit=10_000, with_payload=False, with_vector=["w"])
+            records, offset = self._engine.scroll(request)
+            for record in records:
+                often.update(_words_of(record.vector))
+            if offset is None:
+                break
+        few = len(self) * RARE
+        self._common = {word: count for word, count in often.items() if count > few}
+        (self.path / _COMMON).write_bytes(msgspec.msgpack.encode(self._common))
+
     def _points(self, point: IndexPoint, row: Row) -> list[edge.Point]:
         payload: dict[str, object] = {
             "agent": point.agent,
@@ -170,11 +228,28 @@ class Shard:
             made.append(edge.Point(one, {"c": vector.tolist()}, payload))
         return made
 
-    def _query(
-        self, query: edge.Query, only: edge.Filter | None, limit: int, params: edge.SearchParams
-    ) -> list[tuple[int, float]]:
+    def _by_words(self, words: Mapping[int, float], only: edge.Filter | None, limit: int) -> Found:
+        if not words:
+            return Found.none()
+        sparse = edge.SparseVector(list(words), list(words.values()))
+        return self._query(edge.Query.Nearest(sparse, using="w"), only, limit, edge.SearchParams())
+
+    def _query(self, query: edge.Query, only: edge.Filter | None, limit: int, params: edge.SearchParams) -> Found:
         request = edge.QueryRequest(limit=limit, query=query, filter=only, params=params, with_payload=False)
-        return [(int(point.id), point.score) for point in self._engine.query(request)]  # type: ignore[arg-type]
+        points = self._engine.query(request)
+        ids = np.fromiter((point.id for point in points), np.int64, len(points))  # type: ignore[arg-type]
+        return Found(ids, np.fromiter((point.score for point in points), np.float32, len(points)))
+
+
+def _read_common(path: Path) -> dict[int, int]:
+    try:
+        return msgspec.msgpack.decode((path / _COMMON).read_bytes(), type=dict[int, int])
+    except (OSError, msgspec.MsgspecError):
+        return {}
+
+
+def _words_of(vectors: Any) -> Sequence[int]:
+    return vectors["w"].indices if vectors else ()
 
 
 def _row(slot: int, payload: dict[str, Any]) -> Row:
@@ -185,6 +260,10 @@ def _row(slot: int, payload: dict[str, Any]) -> Row:
         digest=payload["h"],
         labels=labels(payload["p"], payload["k"]),
     )
+
+
+def _only(ids: Iterable[int]) -> edge.Filter:
+    return edge.Filter(must=[edge.HasIdCondition(set(ids))])
 
 
 def _filter(query: IndexQuery) -> edge.Filter | None:

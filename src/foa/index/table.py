@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from foa.values.ids import AgentId
 
@@ -39,6 +40,11 @@ class _Saved(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     homes: bytes
     label_sets: list[tuple[str, ...]]
     labels: bytes  #: which of the label sets
+
+
+def slots_of(points: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Give the slots of the agents that these points are vectors of."""
+    return points % _SLOTS
 
 
 def point_ids(slot: int, vectors: int) -> list[int]:
@@ -116,24 +122,25 @@ class Table:
                 del self._counts[label]
         return self._homes[slot], point_ids(slot, self._vectors[slot])
 
-    def agent(self, point: int) -> AgentId:
-        """Give the agent that this point is a vector of; empty where it is not here."""
-        slot = point % _SLOTS
-        return self._agents[slot] if slot < len(self._agents) else AgentId("")
+    def agent(self, slot: int) -> AgentId:
+        """Give the agent at this slot; empty where it is a free one."""
+        return self._agents[slot]
 
-    def points(self, agent: AgentId) -> tuple[int, list[int]]:
-        """Give the number of the layer that has this agent's points, and their ids."""
-        slot = self._slots[agent]
-        return self._homes[slot], point_ids(slot, self._vectors[slot])
+    def points_at(self, slot: int) -> list[int]:
+        """Give the ids of the points of the agent at this slot."""
+        return point_ids(slot, self._vectors[slot])
 
     def digest(self, agent: AgentId) -> int:
         """Give what `put` was given; −1 where the agent is not here."""
         slot = self._slots.get(agent)
         return -1 if slot is None else self._digests[slot]
 
-    def labels(self, agent: AgentId) -> tuple[str, ...]:
-        """Give the labels of an agent that is here."""
-        return self._labels[self._slots[agent]]
+    def have(self, slots: NDArray[np.int64], labels: Collection[str]) -> NDArray[np.bool_]:
+        """Tell which of the agents at these slots have all these labels."""
+        asked = frozenset(labels)
+        held = [self._labels[slot] for slot in slots.tolist()]
+        verdicts = {some: asked.issubset(some) for some in set(held)}
+        return np.array([verdicts[some] for some in held], bool)
 
     def labelled(self, label: str) -> int:
         """Tell how many agents have this label."""

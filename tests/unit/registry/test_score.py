@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from foa.registry.score import OFFERS, ScoreRules, fuse, gaps, need_row, offer_row, resource_factor, spec_factor
+from foa.registry.score import OFFERS, ScoreRules, gaps, need_row, offer_row, resource_factor, spec_factor
+from foa.values.evidence import fuse
 from foa.values.resources import Needs, Price, Resources
 
 RULES = ScoreRules(beta=1.0, unstated=0.25, load_weight=0.5)
