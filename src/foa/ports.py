@@ -131,6 +131,11 @@ class VectorIndex(Protocol):
 class KeptIndex(VectorIndex, Protocol):
     """A VectorIndex that knows at its next start who was stored; a point that is there unchanged costs it nothing."""
 
+    @property
+    def written(self) -> int:
+        """How many points were stored since it was opened; those that were there, unchanged, are not counted."""
+        ...
+
     async def agents(self) -> Sequence[AgentId]:
         """Everyone who is stored, those of before included."""
         ...

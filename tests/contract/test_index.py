@@ -219,6 +219,7 @@ async def test_a_kept_index_knows_whom_it_has(index: VectorIndex):
     assert await index.agents() == []
     await index.upsert([point(i, more_vectors=(unit(500 + i),)) for i in range(60)])
     await index.upsert([point(1), point(2, more_vectors=(unit(502),))])  # the second is unchanged
+    assert index.written == 61
     await index.remove([AgentId("a00003")])
     await index.save()
     assert sorted(await index.agents()) == [f"a{i:05}" for i in range(60) if i != 3]

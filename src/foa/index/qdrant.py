@@ -55,6 +55,7 @@ class QdrantIndex:
         self._replicas = replicas
         self._server = server
         self._ready = False
+        self.written = 0  #: points stored since it was opened; those that were there, unchanged, are not counted
 
     @classmethod
     def local(cls, dimension: int, path: Path | None = None) -> "QdrantIndex":
@@ -87,6 +88,7 @@ class QdrantIndex:
         if not changed:
             return
         await self.remove(list(changed))
+        self.written += len(changed)
         # the main points last: whoever has one has all the others
         made = sorted(
             (one for each in changed.values() for one in self._points(*each)), key=lambda one: "n" in (one.payload or {})
