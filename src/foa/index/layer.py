@@ -15,7 +15,6 @@ import numpy as np
 from foa.index.found import Found, Ids, Scored
 from foa.index.shard import Shard, labels_of
 from foa.index.table import Table, slots_of
-from foa.index.words import query_weights
 from foa.ports import IndexQuery
 from foa.values.evidence import fuse
 
@@ -33,10 +32,14 @@ class Layer:
     dead: set[int] = field(default_factory=set[int])  #: point ids that are masked
     building: bool = False
 
-    def search(self, query: IndexQuery) -> Scored:
-        """Give the best k of those that pass the filter, by vector and, where there is a text, by words; best first."""
+    def search(self, query: IndexQuery, words: Mapping[int, float]) -> Scored:
+        """Give the best k of those that pass the filter, by vector and, where there are words, by them; best first.
+
+        Args:
+            query: vector, filter, k and κ.
+            words: of its text, by their hashes, each with what it weighs.
+        """
         share = max(1, self.shard.matches(query)) / len(self.shard)
-        words = query_weights(query.text) if self.shard.options.words else {}
         most = max(query.k, self.shard.options.near(len(self.shard))) if words else query.k
         near = self._nearest(query, most, share)
         if not words:

@@ -21,17 +21,19 @@ import msgspec
 
 from foa.errors import StoreFailed
 from foa.index.builder import BuildJob
+from foa.index.counts import idf
 from foa.index.found import Scored
 from foa.index.layer import Layer
 from foa.index.shard import EdgeOptions, Shard, digest, labels
 from foa.index.table import Row, Table
+from foa.index.words import query_weights
 from foa.ports import Hit, IndexPoint, IndexQuery
 from foa.values.ids import AgentId
 
 log = logging.getLogger(__name__)
 
 _BATCH = 512
-_FORMAT = 2  # of the folder; one of another format is emptied
+_FORMAT = 3  # of the folder; one of another format is emptied
 
 
 class _Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,9 +119,18 @@ class Partition:
         if not layers:
             return []
         simpler = self._simplified(query)
-        best = Scored.joined([layer.search(simpler) for layer in layers]).best(query)
+        words = self._weighed(query.text, layers)
+        best = Scored.joined([layer.search(simpler, words) for layer in layers]).best(query)
         columns = zip(*(column.tolist() for column in best), strict=True)
         return [Hit(agent=self._table.agent(slot), similarity=near, lexical=words) for slot, near, words in columns]
+
+    def _weighed(self, text: str, layers: Sequence[Layer]) -> dict[int, float]:
+        """The words of a text that somebody here has, each weighed by its rarity among all."""
+        if not text or not self._options.words:
+            return {}
+        words = query_weights(text)
+        counts = map(sum, zip(*(layer.shard.counts.of(list(words)) for layer in layers), strict=True))
+        return {word: weight * idf(len(self), n) for (word, weight), n in zip(words.items(), counts, strict=True) if n > 0}
 
     def _simplified(self, query: IndexQuery) -> IndexQuery:
         """Drop the conditions that every agent here meets: the engine is faster without."""

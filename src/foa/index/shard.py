@@ -8,16 +8,15 @@ import hashlib
 import itertools
 import math
 import sys
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import qdrant_edge as edge
 
+from foa.index.counts import WordCounts
 from foa.index.found import Found, Ids
 from foa.index.table import Row, point_ids
 from foa.index.words import document_weights
@@ -26,8 +25,7 @@ from foa.values.ids import AgentId
 from foa.values.vcv import Vector
 
 _LEAST_SCORED = 64  #: of the best by their codes
-RARE = 1e-3  #: share of points; words of no more are not counted one by one
-_COMMON = "common-words"  # file of an indexed shard: how many points have each of the words that are not rare
+_COUNTS = "words.npy"  # file of an indexed shard: how many agents had each word when it was indexed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,17 +89,35 @@ class Shard:
         self.path = path
         self.options = options
         self._engine = _open(path, dimension, options)
-        self._common = _read_common(path)
+        self._indexed = WordCounts.read(path / _COUNTS)
+        self.counts = self._indexed or self._counted()  #: of what was deleted from an indexed shard, too
 
     def upsert(self, points: Sequence[tuple[IndexPoint, Row]]) -> None:
         """Store agents."""
-        made = [one for point, row in points for one in self._points(point, row)]
+        made: list[edge.Point] = []
+        shared: list[tuple[list[Any], dict[str, Any]]] = []
+        for point, row in points:
+            words = document_weights(point.text, point.proved) if self.options.words else {}
+            self.counts.add(list(words))
+            payload = _payload(point)
+            main, *more = point_ids(row.slot, row.vectors)
+            made.append(edge.Point(main, _vectors(point, words), payload | {"n": row.vectors, "h": row.digest}))
+            for one, vector in zip(more, point.more_vectors, strict=True):
+                made.append(edge.Point(one, {"c": vector.tolist()}))
+            if more:
+                shared.append((more, payload))
         self._engine.update(edge.UpdateOperation.upsert_points(made))
+        for ids, payload in shared:  # once for all of an agent: the engine's reading of a payload is what costs
+            self._engine.update(edge.UpdateOperation.set_payload(ids, payload))
 
     def delete(self, ids: Sequence[int]) -> None:
         """Forget points; unknown ones do nothing."""
-        if ids:
-            self._engine.update(edge.UpdateOperation.delete_points(list(ids)))
+        if not ids:
+            return
+        if self._indexed is None:
+            for record in self._engine.retrieve(list(ids), with_payload=False, with_vector=["w"]):
+                self.counts.drop(_words_of(record.vector))
+        self._engine.update(edge.UpdateOperation.delete_points(list(ids)))
 
     def nearest(self, query: IndexQuery, *, limit: int, wider: float = 1.0, exact: bool = False) -> Found:
         """Give the nearest points that pass the filter, with their cosines, best first.
@@ -125,15 +141,15 @@ class Shard:
         only = _filter(query)
         return len(self) if only is None else self._engine.count(edge.CountRequest(filter=only, exact=False))
 
-    def by_words(self, words: Mapping[int, float], query: IndexQuery | None = None, *, limit: int) -> Found:
-        """Give the points whose texts have these words, with their BM25 scores, best first.
+    def by_words(self, words: Mapping[int, float], query: IndexQuery, *, limit: int) -> Found:
+        """Give the points that pass the filter and have some of these words, with their BM25 scores, best first.
 
         Args:
-            words: hashes, each with its weight.
-            query: its filter; None: no filter.
+            words: hashes, each with what the word weighs.
+            query: its filter.
             limit: most points.
         """
-        return self._by_words(words, None if query is None else _filter(query), limit)
+        return self._by_words(words, _filter(query), limit)
 
     def scores(self, words: Mapping[int, float], ids: Ids) -> Found:
         """Give the BM25 scores of those of these points that have one of the words."""
@@ -145,14 +161,8 @@ class Shard:
         return self._query(nearest, _only(ids), len(ids), edge.SearchParams(exact=True))
 
     def rarest(self, words: Mapping[int, float]) -> Mapping[int, float]:
-        """Give those of these words, the rarest first, that `postings` points have together, and at least one.
-
-        Where words were never counted all are given: a shard that was not indexed is small.
-        """
-        if not self._common:
-            return words
-        few = len(self) * RARE
-        often = sorted((self._common.get(word, few), word) for word in words)
+        """Give those of these words, the rarest first, that `postings` agents have together, and at least one."""
+        often = sorted(zip(self.counts.of(list(words)), words, strict=True))
         so_far = list(itertools.accumulate(count for count, _ in often))
         return {word: words[word] for _, word in often[: max(1, bisect.bisect_right(so_far, self.options.postings))]}
 
@@ -199,34 +209,18 @@ class Shard:
         self._engine.optimize()
 
     def count_words(self) -> None:
-        """Write down which words many points have, for `rarest`."""
-        often, offset = Counter[int](), None
+        """Count the words again, and write the counts down: nothing will be stored any more, and deleted points count."""
+        self._counted().write(self.path / _COUNTS)
+
+    def _counted(self) -> WordCounts:
+        counts, offset = WordCounts(), None
         while True:
             request = edge.ScrollRequest(offset=offset, limit=10_000, with_payload=False, with_vector=["w"])
             records, offset = self._engine.scroll(request)
             for record in records:
-                often.update(_words_of(record.vector))
+                counts.add(_words_of(record.vector))
             if offset is None:
-                break
-        few = len(self) * RARE
-        self._common = {word: count for word, count in often.items() if count > few}
-        (self.path / _COMMON).write_bytes(msgspec.msgpack.encode(self._common))
-
-    def _points(self, point: IndexPoint, row: Row) -> list[edge.Point]:
-        payload: dict[str, object] = {
-            "agent": point.agent,
-            "p": sorted(point.policies),
-            "b": list(point.bloom),
-            "k": list(point.kinds),
-        }
-        vectors: dict[str, object] = {"c": point.vector.tolist()}
-        if self.options.words and (words := document_weights(point.text, point.proved)):
-            vectors["w"] = edge.SparseVector(list(words), list(words.values()))
-        main, *more = point_ids(row.slot, row.vectors)
-        made = [edge.Point(main, vectors, payload | {"n": row.vectors, "h": row.digest})]  # type: ignore[arg-type]
-        for one, vector in zip(more, point.more_vectors, strict=True):
-            made.append(edge.Point(one, {"c": vector.tolist()}, payload))
-        return made
+                return counts
 
     def _by_words(self, words: Mapping[int, float], only: edge.Filter | None, limit: int) -> Found:
         if not words:
@@ -241,11 +235,13 @@ class Shard:
         return Found(ids, np.fromiter((point.score for point in points), np.float32, len(points)))
 
 
-def _read_common(path: Path) -> dict[int, int]:
-    try:
-        return msgspec.msgpack.decode((path / _COMMON).read_bytes(), type=dict[int, int])
-    except (OSError, msgspec.MsgspecError):
-        return {}
+def _payload(point: IndexPoint) -> dict[str, Any]:
+    return {"agent": point.agent, "p": sorted(point.policies), "b": list(point.bloom), "k": list(point.kinds)}
+
+
+def _vectors(point: IndexPoint, words: Mapping[int, float]) -> dict[str, Any]:
+    dense: dict[str, Any] = {"c": point.vector.tolist()}
+    return dense | {"w": edge.SparseVector(list(words), list(words.values()))} if words else dense
 
 
 def _words_of(vectors: Any) -> Sequence[int]:
@@ -300,7 +296,8 @@ def _config(dimension: int, options: EdgeOptions) -> edge.EdgeConfig:
     )
     return edge.EdgeConfig(
         vectors={"c": vectors},
-        sparse_vectors={"w": edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf, memory=edge.Memory.Cold)},
+        # queries bring the rarity of their words, which is of all layers
+        sparse_vectors={"w": edge.EdgeSparseVectorParams(memory=edge.Memory.Cold)},
         hnsw_config=edge.HnswIndexConfig(
             m=options.m,
             ef_construct=options.ef_construct,

@@ -1,13 +1,13 @@
 """Words of texts and their BM25 scores: the whole of it for exact search, the weights for engines with sparse vectors."""
 
 import hashlib
-import math
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 from itertools import pairwise
 
+from foa.index.counts import idf
 from foa.values.ids import AgentId
 
 _WORD = re.compile(r"[^\W_]+")
@@ -47,7 +47,7 @@ def _index(word: str) -> int:
 
 
 def document_weights(text: str, proved: str = "") -> dict[int, float]:
-    """Give the BM25 weight of each word and phrase of an agent, by a 32-bit hash; the engine multiplies with its idf.
+    """Give the BM25 weight of each word and phrase of an agent, by a 32-bit hash; a query's words bring their idf.
 
     Args:
         text: the agent's own; the longer it is, the less each word weighs.
@@ -108,8 +108,8 @@ class Words:
         scores: dict[AgentId, float] = {}
         for word in query_weights(text):
             postings = self._postings.get(word, {})
-            idf = math.log1p((len(self._found) - len(postings) + 0.5) / (len(postings) + 0.5))
+            rarity = idf(len(self._found), len(postings))
             for agent, weight in postings.items():
                 if allowed is None or agent in allowed:
-                    scores[agent] = scores.get(agent, 0.0) + idf * weight
+                    scores[agent] = scores.get(agent, 0.0) + rarity * weight
         return scores
