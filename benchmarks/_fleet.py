@@ -91,6 +91,10 @@ class Fleet:
         await index.settled()
         return registry, Spent(open=opened, fill=filled, build=time.perf_counter() - started)
 
+    def texts(self) -> Iterator[str]:
+        """Every agent's text, by its number."""
+        return profiles(self.count)
+
     def vectors(self) -> Matrix:
         """Every agent's c, by its number."""
         return np.fromfile(self._folder / "vectors.f32", np.float32).reshape(self.count, -1)

@@ -2,7 +2,8 @@
 
 Profiles are real authors' text, recombined (`_fleet.py`); queries are MetaTool's and Seal-Tools'. Routes are timed without
 embedding: filter, search by vector and words, refusals, score, explanation. Recall is against exact search (numpy) on the
-same vectors. `--keep DIR` leaves vectors and index in DIR, for the next run to measure only; what is measured is a copy.
+same vectors, and by vector and words together (`_both.py`). `--keep DIR` leaves vectors and index in DIR, for the next run to
+measure only; what is measured is a copy.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks._both import recall_by_both
 from benchmarks._data import folder, rows
 from benchmarks._fleet import LABELS, Fleet
 from benchmarks._publish import publish
@@ -48,6 +50,7 @@ class _Time(NamedTuple):
 
 
 _LOOKED_AT = 500  # queries by which the width of the search was chosen: they are not measured
+_SCORED_BY_BOTH = 100  # queries whose best agents by meaning and words together are worked out
 _HNSWLIB_MOST = 200_000  # agents; beyond, its build would take longer than everything else
 
 
@@ -96,6 +99,8 @@ async def _run(count: int, queries: int, shards: int, options: EdgeOptions, upda
         routed = _memory()
         matrix = fleet.vectors()
         recalls, searches = await _recalls(registry, vectors, matrix, fleet.flags)
+        seen = vectors[:_SCORED_BY_BOTH]
+        both = await recall_by_both(registry, fleet.texts(), texts[: len(seen)], seen, matrix) if options.words else None
         baseline = _brute_force(vectors, matrix) | _hnswlib(vectors, matrix)
         del matrix
         published = await publish(registry, embedder, updates, options)
@@ -106,6 +111,7 @@ async def _run(count: int, queries: int, shards: int, options: EdgeOptions, upda
             **_spread("", times[""]),
             **{f"{label}_{key}": value for label in LABELS for key, value in _spread("", times[label]).items()},
             "recall_at_10": recalls,
+            "recall_at_10_by_both": both,
             "search_p50_ms": {label: _ms(statistics.median(some)) for label, some in searches.items()},
             # resident; of these the pages of files, which the system takes back when it needs them
             "memory_mb": routed["Rss"] - before["Rss"],
