@@ -2,8 +2,8 @@
 
 Profiles are real authors' text, recombined (`_fleet.py`); queries are MetaTool's and Seal-Tools'. Routes are timed without
 embedding: filter, search by vector and words, refusals, score, explanation. Recall is against exact search (numpy) on the
-same vectors, and by vector and words together (`_both.py`). `--keep DIR` leaves vectors and index in DIR, for the next run to
-measure only; what is measured is a copy.
+same vectors, and by vector and words together (`_both.py`). `--keep DIR` leaves vectors and index in DIR, for the next run
+to measure only; what is measured is a copy.
 """
 
 import asyncio
