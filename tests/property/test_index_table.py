@@ -2,11 +2,10 @@
 
 from collections import Counter
 
-import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foa.index.table import Row, Table, point_ids, slots_of
+from foa.index.table import SLOTS, Row, Table, point_ids
 from foa.values.ids import AgentId
 
 AGENTS = st.integers(0, 12).map(lambda i: AgentId(f"a{i}"))
@@ -39,11 +38,11 @@ def check(table: Table, held: dict[AgentId, tuple[Row, int]]) -> None:
         assert agent in table
         assert table.digest(agent) == row.digest
         assert table.agent(row.slot) == agent
-        assert table.points_at(row.slot) == point_ids(row.slot, row.vectors)
-        assert set(slots_of(np.array(table.points_at(row.slot)))) == {row.slot}
-    slots = np.array([row.slot for row, _ in held.values()], np.int64)
+        assert table.points_of([row.slot]) == point_ids(row.slot, row.vectors)
+        assert {one % SLOTS for one in table.points_of([row.slot])} == {row.slot}
+    slots = [row.slot for row, _ in held.values()]
     for asked in ((), ("p:gdpr",), ("p:gdpr", "k:draft")):
-        assert table.have(slots, asked).tolist() == [set(asked) <= set(row.labels) for row, _ in held.values()]
+        assert table.having(slots, asked) == {row.slot for row, _ in held.values() if set(asked) <= set(row.labels)}
     counted = Counter(label for row, _ in held.values() for label in row.labels)
     assert all(table.labelled(label) == counted[label] for label in ("p:gdpr", "p:phi", "k:draft", "p:unheard-of"))
     copy = Table.decode(table.encode())

@@ -6,15 +6,16 @@
 Whoever is best by both together may be so by neither alone, so both searches look further than k.
 """
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from foa.index.found import Found, Ids, Scored
+from foa.index.found import Scored, Scores, best, fused
 from foa.index.shard import Shard, labels_of
-from foa.index.table import Table, slots_of
+from foa.index.table import SLOTS, Table
 from foa.ports import IndexQuery
 from foa.values.evidence import fuse
 
@@ -32,82 +33,85 @@ class Layer:
     dead: set[int] = field(default_factory=set[int])  #: point ids that are masked
     building: bool = False
 
-    def search(self, query: IndexQuery, words: Mapping[int, float]) -> Scored:
+    def search(self, query: IndexQuery, words: Mapping[int, float]) -> list[Scored]:
         """Give the best k of those that pass the filter, by vector and, where there are words, by them; best first.
 
         Args:
             query: vector, filter, k and κ.
             words: of its text, by their hashes, each with what it weighs.
         """
-        share = max(1, self.shard.matches(query)) / len(self.shard)
-        most = max(query.k, self.shard.options.near(len(self.shard))) if words else query.k
+        size = len(self.shard)
+        share = max(1, self.shard.matches(query)) / size
+        most = max(query.k, self.shard.options.near(size)) if words else query.k
         near = self._nearest(query, most, share)
         if not words:
-            return Scored(near.ids, near.scores, np.zeros_like(near.scores))
-        worded = self._by_words(words, query, near.ids, 2 * most)
-        found = Scored(near.ids, near.scores, worded.of(near.ids))
-        return self._with_further(found, worded, query, all_near=len(near.ids) < most).best(query)
+            return [Scored(slot, cosine, 0.0) for slot, cosine in near.items()]
+        worded = self._by_words(words, query, near, 2 * most)
+        found = [Scored(slot, cosine, worded.get(slot, 0.0)) for slot, cosine in near.items()]
+        further = {slot: score for slot, score in worded.items() if slot not in near}
+        if len(near) >= most:
+            further = _reaching(further, found, query)
+        return best(found + self._compared(further, query), query)
 
     # ── by vector ──────────────────────────────────────────────────────────────────────────────────────────────────────
-    def _nearest(self, query: IndexQuery, most: int, share: float) -> Found:
+    def _nearest(self, query: IndexQuery, most: int, share: float) -> Scores:
         """The nearest agents; asked again, wider, while masked points or sister vectors crowd them out."""
         filtered = bool(labels_of(query) or query.bloom)
         many = filtered and share * len(self.shard) > self.shard.options.scan_below
-        if many and len((found := self._nearest_of_all(query, most, share)).ids) >= most:
-            return found.where(slice(most))
+        if many and len(found := self._nearest_of_all(query, most, share)) >= most:
+            return dict(itertools.islice(found.items(), most))
         limit = most
         while True:
             points = self.shard.nearest(query, limit=limit, exact=many)
             found = self._agents(points)
-            if len(found.ids) >= most or len(points.ids) < limit:
-                return found.where(slice(most))
+            if len(found) >= most or len(points) < limit:
+                return dict(itertools.islice(found.items(), most))
             limit *= 4
 
-    def _nearest_of_all(self, query: IndexQuery, most: int, share: float) -> Found:
+    def _nearest_of_all(self, query: IndexQuery, most: int, share: float) -> Scores:
         """Search wide enough and filter after it: too few where labels and nearness go together."""
         if query.bloom or share < _WEAK:
-            return Found.none()
+            return {}
         free = IndexQuery(vector=query.vector, k=query.k)
         limit = math.ceil(2 * most / share)
-        return self._allowed(self._agents(self.shard.nearest(free, limit=limit, wider=1 / math.sqrt(share))), query)
+        found = self._agents(self.shard.nearest(free, limit=limit, wider=1 / math.sqrt(share)))
+        allowed = self.table.having(found, labels_of(query))
+        return {slot: score for slot, score in found.items() if slot in allowed}
 
     # ── by words ───────────────────────────────────────────────────────────────────────────────────────────────────────
-    def _by_words(self, words: Mapping[int, float], query: IndexQuery, near: Ids, most: int) -> Found:
+    def _by_words(self, words: Mapping[int, float], query: IndexQuery, near: Collection[int], most: int) -> Scores:
         """The BM25 scores, of all words, of the best by the rare ones and of those that are near."""
         rare = self.shard.rarest(words)
         found = self._alive(self.shard.by_words(rare, query, limit=most + min(len(self.dead), most)))
         if len(rare) < len(words):
-            return self.shard.scores(words, np.union1d(found.ids, near))
-        if len(found.ids) < most:
+            return self.shard.scores(words, found.keys() | near)
+        if len(found) < most:
             return found  # everyone who has one of the words
-        more = self.shard.scores(words, np.setdiff1d(near, found.ids))
-        return Found(np.concatenate([found.ids, more.ids]), np.concatenate([found.scores, more.scores]))
-
-    # ── both ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-    def _with_further(self, found: Scored, worded: Found, query: IndexQuery, *, all_near: bool) -> Scored:
-        """Add those that words found and the vector did not, where they can still be among the best k."""
-        further = worded.where(~np.isin(worded.ids, found.ids))
-        if not all_near:
-            # they are no nearer than the last that is near
-            most = fuse(np.full_like(further.scores, found.similarity[-1]), further.scores, query.kappa)
-            least = np.partition(fuse(found.similarity, found.lexical, query.kappa), -query.k)[-query.k]
-            further = further.where(most >= least)
-        if not len(further.ids):
-            return found
-        ids = [one for slot in further.ids for one in self.table.points_at(int(slot))]
-        near = self._agents(self.shard.similarities(query.vector, ids))
-        return Scored.joined([found, Scored(near.ids, near.scores, further.of(near.ids))])
+        return found | self.shard.scores(words, [slot for slot in near if slot not in found])
 
     # ── whose points ───────────────────────────────────────────────────────────────────────────────────────────────────
-    def _alive(self, points: Found) -> Found:
-        return points.where(~np.isin(points.ids, list(self.dead))) if self.dead else points
+    def _compared(self, worded: Scores, query: IndexQuery) -> list[Scored]:
+        if not worded:
+            return []
+        near = self._agents(self.shard.similarities(query.vector, self.table.points_of(worded)))
+        return [Scored(slot, cosine, worded[slot]) for slot, cosine in near.items()]
 
-    def _agents(self, points: Found) -> Found:
+    def _alive(self, points: Scores) -> Scores:
+        return {one: score for one, score in points.items() if one not in self.dead} if self.dead else points
+
+    def _agents(self, points: Scores) -> Scores:
         """Each agent with its best vector, best first."""
-        alive = self._alive(points)
-        slots = slots_of(alive.ids)
-        first = np.sort(np.unique(slots, return_index=True)[1])
-        return Found(slots[first], alive.scores[first])
+        found: Scores = {}
+        for one, score in self._alive(points).items():
+            found.setdefault(one % SLOTS, score)
+        return found
 
-    def _allowed(self, agents: Found, query: IndexQuery) -> Found:
-        return agents.where(self.table.have(agents.ids, labels_of(query)))
+
+def _reaching(further: Scores, found: Sequence[Scored], query: IndexQuery) -> Scores:
+    """Those that can still be among the best, although they are no nearer than the last that was found by vector."""
+    if not further:
+        return further
+    least = np.partition(fused(found, query), -query.k)[-query.k]
+    scores = np.fromiter(further.values(), np.float32, len(further))
+    reached = fuse(np.full_like(scores, found[-1].similarity), scores, query.kappa) >= least
+    return dict(itertools.compress(further.items(), reached.tolist()))

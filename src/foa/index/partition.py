@@ -22,7 +22,7 @@ import msgspec
 from foa.errors import StoreFailed
 from foa.index.builder import BuildJob
 from foa.index.counts import idf
-from foa.index.found import Scored
+from foa.index.found import best
 from foa.index.layer import Layer
 from foa.index.shard import EdgeOptions, Shard, digest, labels
 from foa.index.table import Row, Table
@@ -120,9 +120,9 @@ class Partition:
             return []
         simpler = self._simplified(query)
         words = self._weighed(query.text, layers)
-        best = Scored.joined([layer.search(simpler, words) for layer in layers]).best(query)
-        columns = zip(*(column.tolist() for column in best), strict=True)
-        return [Hit(agent=self._table.agent(slot), similarity=near, lexical=words) for slot, near, words in columns]
+        found = [one for layer in layers for one in layer.search(simpler, words)]
+        hits = found if len(layers) == 1 else best(found, simpler)
+        return [Hit(agent=self._table.agent(slot), similarity=near, lexical=worded) for slot, near, worded in hits]
 
     def _weighed(self, text: str, layers: Sequence[Layer]) -> dict[int, float]:
         """The words of a text that somebody here has, each weighed by its rarity among all."""

@@ -8,16 +8,15 @@ import hashlib
 import itertools
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import qdrant_edge as edge
 
 from foa.index.counts import WordCounts
-from foa.index.found import Found, Ids
+from foa.index.found import Scores
 from foa.index.table import Row, point_ids
 from foa.index.words import document_weights
 from foa.ports import IndexPoint, IndexQuery
@@ -119,7 +118,7 @@ class Shard:
                 self.counts.drop(_words_of(record.vector))
         self._engine.update(edge.UpdateOperation.delete_points(list(ids)))
 
-    def nearest(self, query: IndexQuery, *, limit: int, wider: float = 1.0, exact: bool = False) -> Found:
+    def nearest(self, query: IndexQuery, *, limit: int, wider: float = 1.0, exact: bool = False) -> Scores:
         """Give the nearest points that pass the filter, with their cosines, best first.
 
         By their codes, the best of which are scored by their vectors: following the graph, or, where no more than
@@ -141,7 +140,7 @@ class Shard:
         only = _filter(query)
         return len(self) if only is None else self._engine.count(edge.CountRequest(filter=only, exact=False))
 
-    def by_words(self, words: Mapping[int, float], query: IndexQuery, *, limit: int) -> Found:
+    def by_words(self, words: Mapping[int, float], query: IndexQuery, *, limit: int) -> Scores:
         """Give the points that pass the filter and have some of these words, with their BM25 scores, best first.
 
         Args:
@@ -151,11 +150,11 @@ class Shard:
         """
         return self._by_words(words, _filter(query), limit)
 
-    def scores(self, words: Mapping[int, float], ids: Ids) -> Found:
+    def scores(self, words: Mapping[int, float], ids: Collection[int]) -> Scores:
         """Give the BM25 scores of those of these points that have one of the words."""
-        return self._by_words(words, _only(ids.tolist()), len(ids)) if len(ids) else Found.none()
+        return self._by_words(words, _only(ids), len(ids)) if ids else {}
 
-    def similarities(self, vector: Vector, ids: Sequence[int]) -> Found:
+    def similarities(self, vector: Vector, ids: Sequence[int]) -> Scores:
         """Give the cosines of these points, best first."""
         nearest = edge.Query.Nearest(vector.tolist(), using="c")
         return self._query(nearest, _only(ids), len(ids), edge.SearchParams(exact=True))
@@ -222,17 +221,15 @@ class Shard:
             if offset is None:
                 return counts
 
-    def _by_words(self, words: Mapping[int, float], only: edge.Filter | None, limit: int) -> Found:
+    def _by_words(self, words: Mapping[int, float], only: edge.Filter | None, limit: int) -> Scores:
         if not words:
-            return Found.none()
+            return {}
         sparse = edge.SparseVector(list(words), list(words.values()))
         return self._query(edge.Query.Nearest(sparse, using="w"), only, limit, edge.SearchParams())
 
-    def _query(self, query: edge.Query, only: edge.Filter | None, limit: int, params: edge.SearchParams) -> Found:
+    def _query(self, query: edge.Query, only: edge.Filter | None, limit: int, params: edge.SearchParams) -> Scores:
         request = edge.QueryRequest(limit=limit, query=query, filter=only, params=params, with_payload=False)
-        points = self._engine.query(request)
-        ids = np.fromiter((point.id for point in points), np.int64, len(points))  # type: ignore[arg-type]
-        return Found(ids, np.fromiter((point.score for point in points), np.float32, len(points)))
+        return {point.id: point.score for point in self._engine.query(request)}  # type: ignore[misc]
 
 
 def _payload(point: IndexPoint) -> dict[str, Any]:

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from foa.values.ids import AgentId
 
-_SLOTS = 2**32
+SLOTS = 2**32
 _MOST_INTERNED = 10_000  # different label sets shared between agents; then it starts afresh
 
 
@@ -42,14 +41,9 @@ class _Saved(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     labels: bytes  #: which of the label sets
 
 
-def slots_of(points: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Give the slots of the agents that these points are vectors of."""
-    return points % _SLOTS
-
-
 def point_ids(slot: int, vectors: int) -> list[int]:
     """Give the point ids of an agent."""
-    return [i * _SLOTS + slot for i in range(vectors)]
+    return [i * SLOTS + slot for i in range(vectors)]
 
 
 class Table:
@@ -126,21 +120,21 @@ class Table:
         """Give the agent at this slot; empty where it is a free one."""
         return self._agents[slot]
 
-    def points_at(self, slot: int) -> list[int]:
-        """Give the ids of the points of the agent at this slot."""
-        return point_ids(slot, self._vectors[slot])
+    def points_of(self, slots: Iterable[int]) -> list[int]:
+        """Give the ids of the points of the agents at these slots."""
+        return [one for slot in slots for one in point_ids(slot, self._vectors[slot])]
 
     def digest(self, agent: AgentId) -> int:
         """Give what `put` was given; −1 where the agent is not here."""
         slot = self._slots.get(agent)
         return -1 if slot is None else self._digests[slot]
 
-    def have(self, slots: NDArray[np.int64], labels: Collection[str]) -> NDArray[np.bool_]:
-        """Tell which of the agents at these slots have all these labels."""
+    def having(self, slots: Iterable[int], labels: Collection[str]) -> set[int]:
+        """Give those of these slots whose agents have all these labels."""
         asked = frozenset(labels)
-        held = [self._labels[slot] for slot in slots.tolist()]
-        verdicts = {some: asked.issubset(some) for some in set(held)}
-        return np.array([verdicts[some] for some in held], bool)
+        held = {slot: self._labels[slot] for slot in slots}
+        right = {some for some in set(held.values()) if asked.issubset(some)}
+        return {slot for slot, some in held.items() if some in right}
 
     def labelled(self, label: str) -> int:
         """Tell how many agents have this label."""
