@@ -94,7 +94,7 @@ class Admission:
     """Memory of keys: their strikes, their rate, how many agents they sign for."""
 
     def __init__(self, limits: RegistryLimits) -> None:
-        self._limits = limits
+        self.limits = limits
         self._strikes: OrderedDict[str, int] = OrderedDict()
         self._quarantined: OrderedDict[str, float] = OrderedDict()
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
@@ -128,7 +128,7 @@ class Admission:
         if isinstance(held, Departed):
             self._check_pace(vcv, monotonic)
         elif held is not None and not self._take_token(key or vcv.agent_id, monotonic):
-            rate = self._limits.updates_per_second
+            rate = self.limits.updates_per_second
             raise NotNow(f"{who}: its key updates too often; {rate:g} a second is the limit")
 
     def check_again(self, vcv: Vcv, *, now: float, monotonic: float) -> None:
@@ -145,11 +145,11 @@ class Admission:
         if not key:
             return False
         count = self._strikes.pop(key, 0) + 1
-        remember(self._strikes, key, count, self._limits.remembered)
-        if count < self._limits.strikes:
+        remember(self._strikes, key, count, self.limits.remembered)
+        if count < self.limits.strikes:
             return False
         self._strikes.pop(key)
-        remember(self._quarantined, key, monotonic + self._limits.quarantine_seconds, self._limits.remembered)
+        remember(self._quarantined, key, monotonic + self.limits.quarantine_seconds, self.limits.remembered)
         return True
 
     def joined(self, key: str) -> None:
@@ -164,7 +164,7 @@ class Admission:
             self._agents.pop(key, None)
 
     def _check_date(self, vcv: Vcv, now: float) -> None:
-        ahead, most = vcv.issued_at - now, self._limits.skew_seconds
+        ahead, most = vcv.issued_at - now, self.limits.skew_seconds
         if ahead > most:
             raise NotNow(
                 f"agent {vcv.agent_id}: its card is dated {ahead:,.0f} s ahead, at most {most:,.0f} s will do; set its clock"
@@ -172,18 +172,18 @@ class Admission:
 
     def _check_pace(self, vcv: Vcv, monotonic: float) -> None:
         if not self._take_token(f"agent {vcv.agent_id}", monotonic):
-            rate = self._limits.updates_per_second
+            rate = self.limits.updates_per_second
             raise NotNow(f"agent {vcv.agent_id}: it is signed again too often; {rate:g} a second is the limit")
 
     def _check_room(self, vcv: Vcv) -> None:
-        if vcv.public_key and self._agents.get(vcv.public_key, 0) >= self._limits.agents_per_key:
-            raise NotNow(f"agent {vcv.agent_id}: its key signs for {self._limits.agents_per_key:,} agents already")
+        if vcv.public_key and self._agents.get(vcv.public_key, 0) >= self.limits.agents_per_key:
+            raise NotNow(f"agent {vcv.agent_id}: its key signs for {self.limits.agents_per_key:,} agents already")
 
     def _take_token(self, key: str, monotonic: float) -> bool:
-        tokens, at = self._buckets.pop(key, (float(self._limits.updates_burst), monotonic))
-        tokens = min(self._limits.updates_burst, tokens + (monotonic - at) * self._limits.updates_per_second)
+        tokens, at = self._buckets.pop(key, (float(self.limits.updates_burst), monotonic))
+        tokens = min(self.limits.updates_burst, tokens + (monotonic - at) * self.limits.updates_per_second)
         allowed = tokens >= 1
-        remember(self._buckets, key, (tokens - allowed, monotonic), self._limits.remembered)
+        remember(self._buckets, key, (tokens - allowed, monotonic), self.limits.remembered)
         return allowed
 
 

@@ -1,34 +1,31 @@
 """Who can do what: the registry of admitted agents, in front of a `VectorIndex`.
 
-foa/capabilities/updates/+ ─► admit (admission.py) ─► roster (columns) + cards + index (vectors)
+foa/capabilities/updates/+ ─► open ─► embed (meanings.py) ─► admit (admitted.py) ─► index (vectors)
 foa/capabilities/vitals/+  ─► vitals: load, price now, gone
-refused ─► foa/policies/enforcement, and kept for `foa agents show`
+refused ─► foa/policies/enforcement, and kept for `foa agents show` (refusals.py)
 """
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
-from types import MappingProxyType
 
-from foa.errors import BadCapability, FalseClaim, ModelUnreachable, NotNow
+from foa.errors import BadCapability, FalseClaim, ModelUnreachable
 from foa.ports import Clock, Embedder, Hit, IndexPoint, IndexQuery, VectorIndex
 from foa.registry.admission import Admission, Departed, RegistryLimits, open_card, parts
+from foa.registry.admitted import Admitted
 from foa.registry.bloom import set_positions
-from foa.registry.bounded import remember
 from foa.registry.cards import Cards
-from foa.registry.departures import Departures
 from foa.registry.kept import Kept
 from foa.registry.learned import Learned
-from foa.registry.ledger import Stamp, mark_of
 from foa.registry.meanings import Meanings
-from foa.registry.presence import Presence
+from foa.registry.news import News
+from foa.registry.refusals import Refusals
 from foa.registry.reputation import Outcome
-from foa.registry.roster import Entry, Facts, Roster
+from foa.registry.roster import Facts, Roster
 from foa.registry.shelf import Shelf
-from foa.registry.texts import same_card, text_of
+from foa.registry.texts import text_of
 from foa.registry.unembedded import Unembedded
 from foa.registry.vitals import decode_vitals
 from foa.values.ids import AgentId
@@ -60,16 +57,14 @@ class Registry:
         self.learned = learned or Learned()
         self._clock = clock
         self._cards = Cards(shelf or Shelf(), embedder=embedder.id, card_bytes=self.limits.card_bytes)
-        self._admission = Admission(self.limits)
-        self._departures = Departures(self.limits.remembered)
-        self._heard = asyncio.Event()  # set whenever cards were taken or an agent is back
-        self.arrivals = 0  #: grows whenever there are agents to be found that were not there before
-        self._refusals: OrderedDict[AgentId, str] = OrderedDict()
-        self._presence = Presence(self.limits.remembered)
-        self._watchers: list[Callable[[AgentId], None]] = []
+        admission = Admission(self.limits)
+        self._admitted = Admitted(self.roster, self._cards, admission, clock=clock)
+        self._presence = self._admitted.presence
+        self._departures = self._admitted.departures
+        self._refusals = Refusals(admission, clock=clock)
+        self._news = News()
         self._unembedded = Unembedded(self.limits)
         self._meanings = Meanings(embedder, self.limits, clock)
-        self._expelled: set[str] = set()  # keys quarantined in this batch
         self._kept = Kept(index)
 
     def __len__(self) -> int:
@@ -85,7 +80,12 @@ class Registry:
     @property
     def refusals(self) -> Mapping[AgentId, str]:
         """Why the last card of an agent was refused; an admitted card clears it. Bounded."""
-        return MappingProxyType(self._refusals)
+        return self._refusals.reasons
+
+    @property
+    def arrivals(self) -> int:
+        """A number that grows whenever there are agents to be found that were not there before."""
+        return self._news.arrivals
 
     def get(self, agent: AgentId) -> Vcv | None:
         """Give an agent's VCV, or None where it is not admitted."""
@@ -175,15 +175,15 @@ class Registry:
         opened = [(i, vcv) for i, vcv in enumerate(results) if isinstance(vcv, Vcv)]
         for (i, vcv), views in zip(opened, vectors, strict=True):
             try:
-                self._put(cards[i][1], vcv, via)
+                self._take(cards[i][1], vcv, via)
                 points[vcv.agent_id] = self._point(vcv, views)
             except BadCapability as refusal:
-                results[i] = self._refused(cards[i][0] or vcv.agent_id, refusal, vcv.public_key)
+                results[i] = self._refusals.refuse(cards[i][0] or vcv.agent_id, refusal, vcv.public_key)
         if points:
             await self.index.upsert(list(points.values()))
-            self.arrivals += 1
+            self._news.arrived()
         await self._expel()
-        self._heard.set()
+        self._news.heard()
         return results
 
     @property
@@ -201,61 +201,45 @@ class Registry:
 
     async def known(self, agents: Collection[AgentId]) -> None:
         """Wait until every one of these was admitted or refused."""
-        while not all(agent in self.roster or agent in self._refusals for agent in agents):
-            self._heard.clear()
-            await self._heard.wait()
+        await self._news.until(lambda: all(agent in self.roster or agent in self.refusals for agent in agents))
 
     async def arrived(self, *, after: int) -> None:
         """Wait until `arrivals` is another number: agents came, came back, or have another card."""
-        while self.arrivals == after:
-            self._heard.clear()
-            await self._heard.wait()
+        await self._news.until(lambda: self.arrivals != after)
 
     def watch(self, watcher: Callable[[AgentId], None]) -> None:
         """Call this with every agent whose card came, changed or went."""
-        self._watchers.append(watcher)
+        self._news.watch(watcher)
 
     async def leave(self, agent: AgentId) -> bool:
         """An agent left the own broker (its retained card was emptied); False where it was not there."""
-        if self.origin(agent):
-            self._unembedded.drop(agent)
+        self._unembedded.drop(agent)
+        if self.origin(agent) or (entry := self._admitted.drop(agent)) is None:
             return False
-        entry = await self._drop(agent)
-        if entry is not None:
-            self._bury(agent, Departed(version=entry.version, issued_at=entry.issued_at, key=entry.key), told=False)
-        return entry is not None
+        self._bury(agent, Departed(version=entry.version, issued_at=entry.issued_at, key=entry.key), told=False)
+        await self.index.remove([agent])
+        return True
 
     async def leave_elsewhere(self, agent: AgentId, left: Departed) -> None:
         """A peer says that an agent left; one that was heard on the own broker stays, whose retained cards are the truth."""
-        if not self._is_here(agent):
-            await self._drop(agent, told=True)
-        if agent not in self.roster:  # it may have come meanwhile
-            self._bury(agent, left, told=True)
+        if self._admitted.is_here(agent):
+            return
+        self._unembedded.drop(agent, told=True)
+        known = self._admitted.drop(agent) is not None
+        self._bury(agent, left, told=True)
+        if known:
+            await self.index.remove([agent])
 
     async def forget(self, agent: AgentId) -> None:
         """An agent of another broker is not told of any more: it may have left, or not; one that is here stays."""
         if self.origin(agent):
-            await self._drop(agent, told=True)
-            self._tell(agent)
-
-    def _is_here(self, agent: AgentId) -> bool:
-        return agent in self.roster and not self.origin(agent)
+            self._unembedded.drop(agent, told=True)
+            await self._drop([agent])
 
     def _bury(self, agent: AgentId, left: Departed, *, told: bool) -> None:
         if (forgotten := self._departures.bury(agent, left, told=told)) is not None:
-            self._tell(forgotten)
-        self._tell(agent)
-
-    async def _drop(self, agent: AgentId, *, told: bool = False) -> Entry | None:
-        self._unembedded.drop(agent, told=told)
-        entry = self.roster.drop(agent)
-        if entry is None:
-            return None
-        self._admission.left(entry.key)
-        self._cards.drop(agent)
-        self._presence.forget(agent)
-        await self.index.remove([agent])
-        return entry
+            self._news.tell(forgotten)
+        self._news.tell(agent)
 
     async def hear_vitals(self, agent: AgentId, payload: bytes) -> None:
         """Take vitals. Gone: out of the index until it is back. Before the card came: kept for it.
@@ -315,97 +299,57 @@ class Registry:
 
     async def aclose(self) -> None:
         """Close the index and the shelf."""
-        await self.index.aclose()
-        self._cards.close()
+        try:
+            await self.index.aclose()
+        finally:
+            self._cards.close()
 
     # ── one card, step by step ─────────────────────────────────────────────────────────────────────────────────────────
     def _open(self, agent: AgentId | None, payload: bytes) -> Vcv | BadCapability:
         try:
             return open_card(payload, agent, self.limits)
         except BadCapability as refusal:
-            return self._refused(agent, refusal, refusal.key if isinstance(refusal, FalseClaim) else "")
+            return self._refusals.refuse(agent, refusal, refusal.key if isinstance(refusal, FalseClaim) else "")
 
     async def _check_texts(self, results: list[Vcv | BadCapability]) -> None:
         """Refuse every card whose c is not the embedding of its text."""
         opened = [(i, vcv) for i, vcv in enumerate(results) if isinstance(vcv, Vcv)]
         for (i, vcv), checked in zip(opened, await self._meanings.checked([vcv for _, vcv in opened]), strict=True):
-            results[i] = checked if isinstance(checked, Vcv) else self._refused(vcv.agent_id, checked, vcv.public_key)
+            results[i] = (
+                checked if isinstance(checked, Vcv) else self._refusals.refuse(vcv.agent_id, checked, vcv.public_key)
+            )
 
     def _put_off(self, payloads: Sequence[bytes], results: list[Vcv | BadCapability], why: str, via: str) -> None:
         """Refuse for now every card that was not refused already, and keep it for another try."""
         opened = [(i, vcv) for i, vcv in enumerate(results) if isinstance(vcv, Vcv)]
         for i, vcv in opened:
             refusal = self._unembedded.put_off(vcv.agent_id, payloads[i], why, via=via)
-            results[i] = self._refused(vcv.agent_id, refusal, "")
+            results[i] = self._refusals.refuse(vcv.agent_id, refusal, "")
         self._unembedded.failed(len(opened), monotonic=self._clock.monotonic())
         log.warning("%d cards could not be embedded: %s", len(opened), why)
 
-    def _put(self, payload: bytes, vcv: Vcv, via: str) -> None:
-        agent, entry = vcv.agent_id, self.roster.entry(vcv.agent_id)
-        # a name that was only told of is free for who is here
-        yields = entry is not None and not via and self.origin(agent) != "" and entry.key != vcv.public_key
-        held = None if yields else entry
-        if entry is None and len(self.roster) >= self.limits.agents:
-            raise NotNow(f"agent {agent}: the registry is full ({self.limits.agents:,} agents)")
-        same = held is not None and same_card(self._cards.signed(agent), payload)
-        if not same:
-            self._check(payload, vcv, held, via)
-        elif payload != self._cards.signed(agent):
-            self._admission.check_again(vcv, now=self._clock.now(), monotonic=self._clock.monotonic())
-        if entry is not None and yields:
-            self._admission.left(entry.key)
-            self._presence.forget(agent)
-        if held is None:
-            self._admission.joined(vcv.public_key)
-        self._keep(payload, vcv, self._presence.announce(agent, via=via, known=same), told=via != "")
-
-    def _check(self, payload: bytes, vcv: Vcv, held: Entry | None, via: str) -> None:
-        agent, now, monotonic = vcv.agent_id, self._clock.now(), self._clock.monotonic()
-        left = self._departures.latest(agent) if via else self._departures.heard(agent)
-        # of two cards of one moment that come from here and elsewhere, the signer of the one that came here is told
-        rival = via or (self.origin(agent) and held is not None and vcv.issued_at != held.issued_at)
-        if held is None or not rival:
-            self._admission.check(vcv, held or left, now=now, monotonic=monotonic)
-            return
-        ours = Stamp(held.version, held.issued_at, mark=mark_of(self._cards.signed(agent) or b""))
-        wins = Stamp(vcv.version, vcv.issued_at, mark=mark_of(payload)) > ours
-        self._admission.check(vcv, held, now=now, monotonic=monotonic, wins=wins)
-
-    def _keep(self, payload: bytes, vcv: Vcv, vitals: Vitals, *, told: bool) -> None:
+    def _take(self, payload: bytes, vcv: Vcv, via: str) -> None:
         agent = vcv.agent_id
-        # an agent of another broker answers no request that is sent on this one
-        self.roster.put(replace(vcv, kinds=()) if self.origin(agent) else vcv, vcv.e)
-        self._cards.put(payload, vcv)
-        self._departures.forget(agent)
-        self._refusals.pop(agent, None)
-        self._unembedded.drop(agent, told=told)
-        self.roster.set_vitals(agent, vitals)
-        self._tell(agent)
-
-    def _tell(self, agent: AgentId) -> None:
-        for watcher in self._watchers:
-            watcher(agent)
-
-    def _refused(self, agent: AgentId | None, refusal: BadCapability, key: str) -> BadCapability:
-        if agent is not None:
-            self._note_refusal(agent, str(refusal))
-        if isinstance(refusal, FalseClaim) and self._admission.strike(key, monotonic=self._clock.monotonic()):
-            log.warning("key quarantined", extra={"event": "key_quarantined", "key": key, "agent": agent})
-            self._expelled.add(key)
-        return refusal
+        self._admitted.put(payload, vcv, via=via)
+        self._refusals.clear(agent)
+        self._unembedded.drop(agent, told=via != "")
+        self._news.tell(agent)
 
     async def _expel(self) -> None:
         """Take every agent of a key that was just quarantined out: they did not leave, and nobody is told that they did."""
-        if not self._expelled:
+        if not (keys := self._refusals.expelled()):
             return
-        keys, self._expelled = self._expelled, set[str]()
-        for agent in [agent for agent in self.roster if (held := self.roster.entry(agent)) and held.key in keys]:
-            self._note_refusal(agent, f"agent {agent}: its key was quarantined for false claims")
-            await self._drop(agent)
-            self._tell(agent)
+        expelled = [agent for agent in self.roster if (held := self.roster.entry(agent)) and held.key in keys]
+        for agent in expelled:
+            self._refusals.note(agent, f"agent {agent}: its key was quarantined for false claims")
+            self._unembedded.drop(agent)
+        await self._drop(expelled)
 
-    def _note_refusal(self, agent: AgentId, reason: str) -> None:
-        remember(self._refusals, agent, reason[:500], min(10_000, self.limits.remembered))
+    async def _drop(self, agents: Sequence[AgentId]) -> None:
+        for agent in agents:
+            self._admitted.drop(agent)
+            self._news.tell(agent)
+        await self.index.remove(agents)
 
     async def _show(self, agent: AgentId) -> None:
         """Put an agent into the index (again), with what it has proved."""
@@ -417,8 +361,7 @@ class Registry:
             return  # it left, or has another card, which was put there, or is away again
         self._presence.back(agent)
         await self.index.upsert([self._point(vcv, views)])
-        self.arrivals += 1
-        self._heard.set()
+        self._news.arrived()
 
     def _point(self, vcv: Vcv, views: Matrix) -> IndexPoint:
         proved = self.learned.prototype(vcv.agent_id, views[0])
