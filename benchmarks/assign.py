@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.optimize import Bounds, milp
 
 from foa.plan.assign import assign
 
@@ -190,7 +190,7 @@ def _whole(alpha: NDArray[np.float32], most: Sequence[int], room: Sequence[int])
     per_agent = sparse.csr_array(pairs, shape=(len(room), len(rows) + len(most)))
     found = milp(
         -np.concatenate([alpha[rows, columns].astype(float), np.full(len(most), -_price(alpha))]),
-        constraints=[LinearConstraint(per_subtask, 1, np.array(most)), LinearConstraint(per_agent, 0, np.array(room))],
+        constraints=[(per_subtask, 1, np.array(most)), (per_agent, 0, np.array(room))],
         bounds=Bounds(0, 1),
     )
     return -found.fun
