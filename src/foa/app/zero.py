@@ -24,7 +24,6 @@ from foa.registry.listen import listen
 from foa.registry.registry import Registry
 from foa.registry.reputation import Reputation
 from foa.registry.score import ScoreRules
-from foa.registry.vitals import GONE
 from foa.route import Router, RouteRules
 from foa.settle import remember
 from foa.values.ids import AgentId, OrchestratorId
@@ -176,10 +175,8 @@ async def run_agent_zero(
                     gone = gone_agents(delivery.publication, topics)
                     since = gone_since(delivery.publication) if gone else None
                     for agent in gone:
-                        if registry.outlived(agent, since):
-                            continue
-                        calls.agent_left(agent)
-                        await registry.hear_vitals(agent, GONE)
+                        if not registry.outlived(agent, since):
+                            calls.agent_left(agent)
                     if not gone:
                         calls.agent_is_here(AgentId(topics.id_of(delivery.publication.topic)))
 

@@ -85,7 +85,8 @@ class Admitted:
         self.admission.check(vcv, held, now=now, monotonic=monotonic, wins=wins)
 
     def _keep(self, payload: bytes, vcv: Vcv, *, via: str, known: bool) -> None:
-        agent, vitals = vcv.agent_id, self.presence.announce(vcv.agent_id, via=via, known=known)
+        agent = vcv.agent_id
+        vitals = self.presence.announce(agent, issued_at=vcv.issued_at, via=via, known=known)
         # an agent of another broker answers no request that is sent on this one
         self.roster.put(replace(vcv, kinds=()) if self.presence.origin(agent) else vcv, vcv.e)
         self.cards.put(payload, vcv)

@@ -1,13 +1,16 @@
-"""A kept index may have agents that are not admitted any more, or not yet: searching past them, and taking them out.
+"""The index as one registry has it: written in the order of what was decided, whoever waits for what.
+
+A kept one may have agents that are not admitted any more, or not yet: they are searched past, and taken out:
 
 start ─► the index has those of before ─► retained cards are heard, searches ask past the others ─► `take_out` the rest
 """
 
+import asyncio
 import logging
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 
-from foa.ports import Hit, IndexQuery, KeptIndex, VectorIndex
+from foa.ports import Hit, IndexPoint, IndexQuery, KeptIndex, VectorIndex
 from foa.values.ids import AgentId
 
 log = logging.getLogger(__name__)
@@ -17,11 +20,20 @@ _AT_ONCE = 10_000  #: agents that are looked at before others have a turn
 
 
 class Kept:
-    """What an index has beside what it should have."""
+    """An index, and what it has beside what it should have."""
 
     def __init__(self, index: VectorIndex) -> None:
         self._index = index
+        self._writing = asyncio.Lock()  # who asks first is first: a server's index may let a later call overtake
         self.owed = False  #: whether taking out was put off
+
+    async def write(self, points: Mapping[AgentId, IndexPoint | None]) -> None:
+        """Have these agents in the index, or not (None), behind everything that was asked for before."""
+        async with self._writing:
+            if hidden := [agent for agent, point in points.items() if point is None]:
+                await self._index.remove(hidden)
+            if found := [point for point in points.values() if point is not None]:
+                await self._index.upsert(found)
 
     async def search(self, query: IndexQuery, admitted: Container[AgentId]) -> Sequence[Hit]:
         """Give the hits that are admitted; where others stand in their way, the index is asked for more."""
@@ -50,7 +62,7 @@ class Kept:
             # nobody has a turn between the question and the removal: whoever is admitted then is written behind it
             strangers = [agent for agent in agents[start : start + _AT_ONCE] if not belongs(agent)]
             if strangers:
-                await self._index.remove(strangers)
+                await self.write(dict.fromkeys(strangers))
                 gone += len(strangers)
         await self._index.save()
         told = {"event": "reconciled", "agents": len(agents) - gone, "gone": gone, "indexed": self._index.written}

@@ -220,9 +220,9 @@ async def _hear(registry: Registry, agent: AgentId, publication: Publication, to
         gone = decode_gone(publication.payload)
         for one in () if gone.online else map(AgentId, gone.agents):
             if not registry.outlived(one, gone.since):
-                await registry.lost(one)
+                await registry.lost(one, gone.since)
         if gone.online or not (gone.agents or registry.outlived(agent, gone.since)):
-            await registry.hear_vitals(agent, publication.payload)
+            await registry.hear_vitals(agent, publication.payload, since=gone.since)
     except BadMessage as error:
         log.info("vitals refused", extra={"event": "vitals_refused", "agent": agent, "reason": str(error)[:200]})
 

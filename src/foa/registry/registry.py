@@ -171,16 +171,16 @@ class Registry:
             vectors = await self._meanings.views([vcv for vcv in results if isinstance(vcv, Vcv)])
         except ModelUnreachable as error:
             self._put_off([payload for _, payload in cards], results, str(error), via)
-        points: dict[AgentId, IndexPoint] = {}
+        points: dict[AgentId, IndexPoint | None] = {}  # None: not to be found
         opened = [(i, vcv) for i, vcv in enumerate(results) if isinstance(vcv, Vcv)]
         for (i, vcv), views in zip(opened, vectors, strict=True):
             try:
                 self._take(cards[i][1], vcv, via)
-                points[vcv.agent_id] = self._point(vcv, views)
+                points[vcv.agent_id] = None if vcv.agent_id in self.away else self._point(vcv, views)
             except BadCapability as refusal:
                 results[i] = self._refusals.refuse(cards[i][0] or vcv.agent_id, refusal, vcv.public_key)
-        if points:
-            await self.index.upsert(list(points.values()))
+        await self._kept.write(points)
+        if any(points.values()):
             self._news.arrived()
         await self._expel()
         self._news.heard()
@@ -217,7 +217,7 @@ class Registry:
         if self.origin(agent) or (entry := self._admitted.drop(agent)) is None:
             return False
         self._bury(agent, Departed(version=entry.version, issued_at=entry.issued_at, key=entry.key), told=False)
-        await self.index.remove([agent])
+        await self._kept.write({agent: None})
         return True
 
     async def leave_elsewhere(self, agent: AgentId, left: Departed) -> None:
@@ -228,7 +228,7 @@ class Registry:
         known = self._admitted.drop(agent) is not None
         self._bury(agent, left, told=True)
         if known:
-            await self.index.remove([agent])
+            await self._kept.write({agent: None})
 
     async def forget(self, agent: AgentId) -> None:
         """An agent of another broker is not told of any more: it may have left, or not; one that is here stays."""
@@ -241,20 +241,24 @@ class Registry:
             self._news.tell(forgotten)
         self._news.tell(agent)
 
-    async def hear_vitals(self, agent: AgentId, payload: bytes) -> None:
+    async def hear_vitals(self, agent: AgentId, payload: bytes, *, since: float | None = None) -> None:
         """Take vitals. Gone: out of the index until it is back. Before the card came: kept for it.
 
         An agent that is back stays out where the embedder does not answer; its next vitals try again.
 
+        Args:
+            agent: whose.
+            payload: the vitals, or a last will.
+            since: of a last will: when its connection began, seconds since the epoch; None: nobody said.
+
         Raises:
             BadMessage: not usable.
         """
-        await self._take_vitals(agent, decode_vitals(payload))
+        await self._take_vitals(agent, decode_vitals(payload), since)
 
-    async def lost(self, agent: AgentId) -> None:
-        """A last will says that this agent is gone; an unknown one does nothing."""
-        if agent in self.roster:
-            await self._take_vitals(agent, replace(self.vitals(agent), online=False))
+    async def lost(self, agent: AgentId, since: float | None = None) -> None:
+        """A last will of others' connection, which began then, says that this agent is gone, too."""
+        await self._take_vitals(agent, replace(self.vitals(agent), online=False), since)
 
     def outlived(self, agent: AgentId, since: float | None) -> bool:
         """Whether an agent was announced after a connection had begun: that one's last will does not concern it any more.
@@ -266,8 +270,8 @@ class Registry:
         entry = self.roster.entry(agent)
         return since is not None and entry is not None and entry.issued_at > since
 
-    async def _take_vitals(self, agent: AgentId, vitals: Vitals) -> None:
-        self._presence.hear(agent, vitals, admitted=agent in self.roster)
+    async def _take_vitals(self, agent: AgentId, vitals: Vitals, since: float | None) -> None:
+        self._presence.hear(agent, vitals, admitted=agent in self.roster, since=since)
         if agent not in self.roster:
             return
         self.roster.set_vitals(agent, vitals)
@@ -278,7 +282,7 @@ class Registry:
                 log.warning("agent %s is back and not found yet: %s", agent, error)
         elif not vitals.online and agent not in self.away:
             self._presence.leave(agent)
-            await self.index.remove([agent])
+            await self._kept.write({agent: None})
 
     async def learn(self, outcomes: Sequence[Outcome]) -> None:
         """Let graded requests adjust what their agents are believed to be good at.
@@ -349,7 +353,7 @@ class Registry:
         for agent in agents:
             self._admitted.drop(agent)
             self._news.tell(agent)
-        await self.index.remove(agents)
+        await self._kept.write(dict.fromkeys(agents))
 
     async def _show(self, agent: AgentId) -> None:
         """Put an agent into the index (again), with what it has proved."""
@@ -360,7 +364,7 @@ class Registry:
         if entry is None or entry.issued_at != vcv.issued_at or not self.vitals(agent).online:
             return  # it left, or has another card, which was put there, or is away again
         self._presence.back(agent)
-        await self.index.upsert([self._point(vcv, views)])
+        await self._kept.write({agent: self._point(vcv, views)})
         self._news.arrived()
 
     def _point(self, vcv: Vcv, views: Matrix) -> IndexPoint:

@@ -1,5 +1,6 @@
 """An index that was kept beside a registry that has just begun: who is found, and who stays."""
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from tests.unit.test_card import HashEmbedder
 
 from foa.errors import ModelUnreachable
 from foa.index.edge import EdgeIndex
+from foa.index.exact import ExactIndex
 from foa.ports import Embedder, IndexPoint, IndexQuery
 from foa.registry.admission import RegistryLimits
 from foa.registry.card import build_vcv, encode_card
@@ -108,3 +110,32 @@ async def test_nobody_is_taken_out_while_cards_wait_for_the_embedder(tmp_path: P
     assert await index.agents() == ["a"]
     assert index.written == 0
     await again.aclose()
+
+
+class Overtaking(ExactIndex):
+    """As at a server: a later call may be done before an earlier one."""
+
+    def __init__(self) -> None:
+        super().__init__(256)
+        self.asked, self.let = asyncio.Event(), asyncio.Event()
+
+    async def remove(self, agents: Sequence[AgentId]) -> None:
+        self.asked.set()
+        await self.let.wait()
+        await super().remove(agents)
+
+
+async def test_who_comes_back_while_its_leave_is_written_is_found():
+    index, a = Overtaking(), AgentId("a")
+    registry = Registry(index, HashEmbedder(), clock=HandClock(), limits=LIMITS)
+    await registry.admit(await card("a"))
+    back = asyncio.Event()
+    registry.watch(lambda agent: back.set() if agent in registry else None)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        group.create_task(registry.leave(a), name="leave")
+        await index.asked.wait()
+        vcv = await build_vcv(embedder=HashEmbedder(), agent_id="a", version=2, name="a", description="does things")
+        group.create_task(registry.admit(encode_card(vcv, KEY)), name="back")
+        await back.wait()
+        index.let.set()
+    assert [hit.agent for hit in await registry.search(IndexQuery(vector=vcv.c, k=1))] == ["a"]
