@@ -80,7 +80,7 @@ async def listen(
             batch = await line.batch(registry.again_seconds)
             await _take(registry, [delivery for delivery, _ in batch], untold, topics, clock)
             for delivery, agents in batch:
-                line.done(agents)
+                line.done(delivery, agents)
                 await delivery.acknowledge()
                 if delivery.publication.topic == echo.topic and delivery.publication.payload == echo.payload:
                     await registry.reconcile()
@@ -94,7 +94,7 @@ class _Line:
     def __init__(self) -> None:
         self._waiting: asyncio.Queue[tuple[Delivery, Collection[AgentId]]] = asyncio.Queue(WAITING)
         self._concerned: Counter[AgentId] = Counter()
-        self.taken = 0  #: deliveries that are done
+        self.retained = 0  #: deliveries that are done, in the line or beside it, which were retained before it was listened
 
     def concerns(self, agents: Collection[AgentId]) -> bool:
         """Tell whether something of one of these agents waits."""
@@ -105,9 +105,9 @@ class _Line:
         self._concerned.update(agents)
         await self._waiting.put((delivery, agents))
 
-    def done(self, agents: Collection[AgentId]) -> None:
-        """Something that concerned these agents was taken."""
-        self.taken += 1
+    def done(self, delivery: Delivery, agents: Collection[AgentId] = ()) -> None:
+        """A delivery was taken; of one that stood in line, whom it concerned."""
+        self.retained += delivery.publication.retain
         self._concerned.subtract(agents)
         for agent in agents:
             if self._concerned[agent] <= 0:
@@ -125,7 +125,7 @@ class _Line:
 
 
 async def _catch_up(echo: Publication, transport: Transport, ready: asyncio.Event, line: _Line) -> None:
-    """Publish to oneself, and wait until it came while cards are taken before it.
+    """Publish to oneself, and wait until it came while what was retained is taken before it.
 
     A broker that does not allow it, or an embedder that hangs, holds nobody up for long.
     """
@@ -142,17 +142,17 @@ async def _came(ready: asyncio.Event, line: _Line) -> None:
     """Wait for the echo.
 
     Raises:
-        TimeoutError: it did not come, and neither did anything else; or too long.
+        TimeoutError: it did not come, and neither did anything that was retained; or too long.
     """
     for _ in range(CATCH_UP_ROUNDS):
-        taken = line.taken
+        before = line.retained
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CATCH_UP_SECONDS):
                 await ready.wait()
                 return
-        if line.taken == taken:
+        if line.retained == before:
             break
-    raise TimeoutError(f"{line.taken:,} deliveries were taken, and the listener's own was not among them")
+    raise TimeoutError(f"{line.retained:,} of them were taken, and what the listener published to itself did not come")
 
 
 async def _read(registry: Registry, inbox: AsyncIterator[Delivery], line: _Line, topics: Topics) -> None:
@@ -165,6 +165,7 @@ async def _read(registry: Registry, inbox: AsyncIterator[Delivery], line: _Line,
             await line.put(delivery, agents)
         else:
             await _hear(registry, agent, publication, topics)
+            line.done(delivery)
             await delivery.acknowledge()
 
 

@@ -34,21 +34,46 @@ class Slow(HashEmbedder):
         return await super().embed(texts)
 
 
+class Deaf(MemoryTransport):
+    """At a broker that takes what it says, and gives it to nobody."""
+
+    async def publish(self, publication: Publication) -> None:
+        """Swallow it."""
+
+
 @asynccontextmanager
-async def started(embedder: HashEmbedder, cards: int) -> AsyncGenerator[Registry]:
-    """A registry that starts with so many retained cards, once its listener says that it is ready."""
+async def started(
+    embedder: HashEmbedder, cards: int, *, deaf: bool = False, more: Sequence[bytes] = ()
+) -> AsyncGenerator[Registry]:
+    """A registry that starts with so many retained cards, once its listener says that it is ready.
+
+    Args:
+        embedder: its own.
+        cards: retained before it starts.
+        deaf: whether the broker swallows what it publishes.
+        more: cards that are published one by one, each when the one before was taken.
+    """
     hub, ready, clock = MemoryHub(), asyncio.Event(), HandClock()
     registry = Registry(ExactIndex(256), embedder, clock=clock)
-    async with MemoryTransport(hub, client_id="zero") as inner, MemoryTransport(hub, client_id="agent") as agent:
+    transport = Deaf if deaf else MemoryTransport
+
+    async def flood(agent: MemoryTransport) -> None:
+        for payload in more:
+            before = registry.arrivals
+            await agent.publish(Publication(topic=Topics().capability(AgentId("a")), payload=payload, retain=True))
+            await registry.arrived(after=before)
+
+    async with transport(hub, client_id="zero") as inner, MemoryTransport(hub, client_id="agent") as agent:
         for i in range(cards):
             payload = await card(agent_id=f"agent-{i}")
             await agent.publish(Publication(topic=Topics().capability(AgentId(f"agent-{i}")), payload=payload, retain=True))
         async with asyncio.TaskGroup() as group:
             hear = listen(registry, inner, topics=Topics(), clock=clock, ready=ready, name="zero")
-            task = group.create_task(hear, name="listen")
+            tasks = [group.create_task(hear, name="listen"), group.create_task(flood(agent), name="flood")]
             await ready.wait()
             yield registry
-            task.cancel()
+            for task in tasks:
+                task.cancel()
 
 
 @given(st.lists(st.integers(0, 200_000), max_size=100))
@@ -109,3 +134,19 @@ async def test_a_start_does_not_wait_for_a_card_that_hangs_nor_for_a_flood(
     async with started(Slow(seconds), 100) as registry:
         assert len(registry) < 100
     assert "retained cards may be missing" in caplog.text
+
+
+async def test_a_start_at_a_broker_without_cards_waits_for_nothing(caplog: pytest.LogCaptureFixture):
+    async with asyncio.timeout(listener.CATCH_UP_SECONDS / 2), started(HashEmbedder(), 0) as registry:
+        assert len(registry) == 0
+    assert not caplog.records
+
+
+async def test_cards_that_are_published_now_do_not_hold_a_start_up(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(listener, "CATCH_UP_SECONDS", 0.1)
+    # 200 cards of 20 ms each are 40 times as long as a start waits where no retained card is taken
+    more = [await card(version=version) for version in range(1, 201)]
+    async with asyncio.timeout(30), started(Slow(0.02), 0, deaf=True, more=more) as registry:
+        vcv = registry.get(AgentId("a"))
+        assert vcv is not None
+        assert vcv.version < 100
