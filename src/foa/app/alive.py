@@ -40,7 +40,7 @@ def held(state_dir: Path, name: str, *, taken: str = "") -> Generator[None]:
 
     Raises:
         BadInput: the name is no id, or is held already.
-        StoreFailed: the state folder cannot be written.
+        StoreFailed: the folder cannot be written.
     """
     path = _path(state_dir, name)
     file = _open(path)
@@ -115,7 +115,7 @@ def _open(path: Path) -> TextIO:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("w")
     except OSError as error:
-        raise StoreFailed(f"the state folder {path.parent} cannot be written: {error.strerror or error}") from error
+        raise StoreFailed(f"the folder {path.parent} cannot be written: {error.strerror or error}") from error
 
 
 def _lock(file: TextIO) -> bool:

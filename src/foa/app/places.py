@@ -38,5 +38,5 @@ def made(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreFailed(f"{folder}: {error}") from error
+        raise StoreFailed(f"the folder {folder} cannot be made: {error.strerror or error}") from error
     return folder

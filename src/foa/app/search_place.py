@@ -9,6 +9,7 @@ A kept folder is of one orchestrator:
 """
 
 import asyncio
+import contextlib
 import importlib
 import logging
 import re
@@ -24,7 +25,7 @@ import msgspec
 from foa.app.alive import held
 from foa.app.places import made
 from foa.app.settings import Settings
-from foa.errors import BadInput, StoreFailed
+from foa.errors import BadInput, FabricError, StoreFailed
 from foa.index.edge import EdgeIndex
 from foa.index.exact import ExactIndex
 from foa.index.shard import EdgeOptions
@@ -96,7 +97,14 @@ async def _index(settings: Settings, embedder: Embedder, orchestrator: str, fold
     if settings.index == "exact":
         return ExactIndex(embedder.dimension)
     # reading a large one takes a while, and the broker hears from us meanwhile
-    return await asyncio.to_thread(_edge, settings, embedder, folder)
+    opening = asyncio.get_running_loop().run_in_executor(None, _edge, settings, embedder, folder)
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        # a thread is not cancelled: nobody else may have the folder before it is done
+        with contextlib.suppress(FabricError):
+            await (await opening).aclose()
+        raise
 
 
 def _edge(settings: Settings, embedder: Embedder, folder: Path | None) -> EdgeIndex:
@@ -157,7 +165,8 @@ def _claim(settings: Settings, embedder: Embedder, folder: Path) -> None:
         part.write_bytes(msgspec.json.encode(wanted))
         part.replace(file)
     except OSError as error:
-        raise StoreFailed(f"the folder of the index cannot be written: {error}") from error
+        why = error.strerror or error
+        raise StoreFailed(f"the folder of the index, {folder}, cannot be written: {why}") from error
 
 
 def _read(file: Path) -> _Made | None:
@@ -165,7 +174,7 @@ def _read(file: Path) -> _Made | None:
         return None
     try:
         return msgspec.json.decode(file.read_bytes(), type=_Made)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeError) as error:
         raise StoreFailed(
             f"{file} cannot be read ({error}): remove {file.parent}, it is made again from the agents' cards"
         ) from error

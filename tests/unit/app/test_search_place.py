@@ -1,5 +1,8 @@
 """Where an orchestrator searches: which folder, whose vectors, who else has it, and what is said where it does not do."""
 
+import asyncio
+import contextlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.unit.test_card import HashEmbedder
 
-from foa.app.alive import held
+from foa.app.alive import held, is_held
 from foa.app.places import registry_folder
 from foa.app.search_place import Place, collection_of, open_place
 from foa.app.settings import Settings, read_settings
@@ -120,10 +123,12 @@ async def test_a_start_that_was_killed_before_there_was_an_index_is_begun_again(
     assert await kept(tmp_path, add="a") == []
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"v": 1}', "\ufeff"])
-async def test_a_folder_whose_description_is_damaged_says_what_to_do(tmp_path: Path, text: str):
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b'{"v": 1}', b'{"v": 2, "vectors": []}', b"\xef\xbb\xbf", b'{"embedder": "\xff"}']
+)
+async def test_a_folder_whose_description_is_damaged_says_what_to_do(tmp_path: Path, text: bytes):
     await kept(tmp_path, add="a")
-    (tmp_path / "registry.json").write_text(text)
+    (tmp_path / "registry.json").write_bytes(text)
     with pytest.raises(
         StoreFailed, match=r"registry\.json cannot be read .*remove .*, it is made again from the agents' cards"
     ):
@@ -143,8 +148,51 @@ async def test_a_damaged_index_lets_go_of_its_folder(tmp_path: Path):
 
 async def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreFailed, match="file"):
+    with pytest.raises(StoreFailed, match=r"the folder .*/file/index cannot be made: Not a directory"):
         await kept(tmp_path / "file" / "index")
+
+
+async def test_a_folder_that_cannot_be_written_is_named_and_no_state_folder(tmp_path: Path):
+    (tmp_path / "registry.lock").mkdir()
+    with pytest.raises(StoreFailed, match=rf"^the folder {tmp_path} cannot be written: Is a directory"):
+        await kept(tmp_path)
+
+
+def test_a_full_disk_is_a_sentence_that_names_the_folder(tmp_path: Path):
+    code = (
+        "import asyncio, resource, signal\n"
+        "from pathlib import Path\n"
+        "from tests.unit.app.test_search_place import kept\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (16, 16))  # no file grows past 16 bytes\n"
+        f"asyncio.run(kept(Path({str(tmp_path)!r})))"
+    )
+    done = subprocess.run([sys.executable, "-B", "-c", code], capture_output=True, text=True, check=False)
+    last = done.stderr.splitlines()[-1]
+    assert last == f"foa.errors.StoreFailed: the folder of the index, {tmp_path}, cannot be written: File too large"
+
+
+async def test_whoever_is_cancelled_while_an_index_is_opened_holds_the_folder_until_that_is_done(tmp_path: Path):
+    await kept(tmp_path, add="a")
+    manifest = tmp_path / "index" / "part-000-of-001" / "manifest.json"
+    whole = manifest.read_bytes()
+    manifest.unlink()
+    os.mkfifo(manifest)  # whoever reads it waits for a writer
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        task = group.create_task(kept(tmp_path), name="serve")
+        pipe = await asyncio.to_thread(os.open, manifest, os.O_WRONLY)  # returns when it is read
+        try:
+            task.cancel()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await asyncio.wait([task])
+            assert not task.done()
+            assert is_held(tmp_path, "registry")
+        finally:
+            os.write(pipe, whole)
+            os.close(pipe)
+    assert task.cancelled()
+    assert await kept(tmp_path) == ["a"]  # from the table that a clean end leaves
 
 
 # ── a Qdrant server ────────────────────────────────────────────────────────────────────────────────────────────────────
