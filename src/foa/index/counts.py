@@ -1,65 +1,108 @@
 """How many agents have each word: what makes a word rare, and who has it found."""
 
 import math
-from collections import Counter
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+_MOST_LOOSE = 65_536  # words that came and went, kept as objects: a column takes 8 bytes a word, a Counter a hundred
+
+
+class _Saved(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """Counts on disk. The columns are those of `WordCounts`, as this machine has them in memory."""
+
+    order: str
+    points: int
+    words: bytes
+    counts: bytes
+
 
 class WordCounts:
-    """Counts by a word's 32-bit hash: some that stay as they are, in columns, and what came and went since."""
+    """Counts by a word's 32-bit hash: in columns, and beside them what came and went since."""
 
-    def __init__(self, words: NDArray[np.uint32] | None = None, counts: NDArray[np.uint32] | None = None) -> None:
-        """Begin with these.
-
-        Args:
-            words: ascending, shape (n,).
-            counts: shape (n,).
-        """
-        self._words = np.zeros(0, np.uint32) if words is None else words
-        self._counts = np.zeros(0, np.uint32) if counts is None else counts
-        self._since = Counter[int]()
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.points = 0  #: that there were when the counts were written, less those that were dropped since
+        self._words = np.zeros(0, np.uint32)  # ascending
+        self._counts = np.zeros(0, np.int32)
+        self._since = dict[int, int]()
 
     def add(self, words: Sequence[int]) -> None:
-        """An agent with these words came."""
-        self._since.update(words)
+        """An agent with these different words came."""
+        self._change(words, 1)
 
     def drop(self, words: Sequence[int]) -> None:
-        """An agent with these words went."""
-        for word in words:
-            self._since[word] -= 1
-            if not self._since[word]:
-                del self._since[word]
+        """An agent with these different words went."""
+        self._change(words, -1)
+
+    def add_all(self, words: NDArray[np.uint32]) -> None:
+        """Many agents came; these are the words of all of them, shape (n,)."""
+        self._merge(*np.unique(words, return_counts=True))
 
     def of(self, words: Sequence[int]) -> list[int]:
         """Give how many agents have each of these."""
-        since = [self._since[word] for word in words]
+        since = [self._since.get(word, 0) for word in words]
         if not len(self._words):
             return since
         at = np.minimum(np.searchsorted(self._words, np.array(words, np.uint32)), len(self._words) - 1)
         found = np.where(self._words[at] == words, self._counts[at], 0)
         return (found + since).tolist()
 
-    def write(self, file: Path) -> None:
-        """Write down what came and went, for `read`."""
-        words = np.array(sorted(self._since), np.uint32)
-        with file.open("wb") as out:
-            np.save(out, np.stack([words, np.array([self._since[int(word)] for word in words], np.uint32)]))
+    def write(self, file: Path, *, points: int) -> None:
+        """Write them down, for `read`, and how many points there are."""
+        self._gather()
+        saved = _Saved(order=sys.byteorder, points=points, words=self._words.tobytes(), counts=self._counts.tobytes())
+        part = file.with_suffix(".part")
+        part.write_bytes(msgspec.msgpack.encode(saved))
+        part.replace(file)
+        self.points = points
 
     @classmethod
     def read(cls, file: Path) -> "WordCounts | None":
-        """Give what was written; None where that is not there or damaged."""
+        """Give what was written; None where that is not there, damaged, or of another kind of machine."""
+        counts = cls()
         try:
-            columns = np.load(file)
-        except (OSError, EOFError, ValueError):
+            saved = msgspec.msgpack.decode(file.read_bytes(), type=_Saved)
+            counts._words, counts._counts = np.frombuffer(saved.words, np.uint32), np.frombuffer(saved.counts, np.int32)
+        except (OSError, msgspec.MsgspecError, ValueError):
             return None
-        right = columns.dtype == np.uint32 and columns.ndim == 2 and len(columns) == 2
-        return cls(*columns) if right else None
+        counts.points = saved.points
+        same = len(counts._words) == len(counts._counts) and saved.order == sys.byteorder
+        right = same and (counts._words[1:] > counts._words[:-1]).all() and (counts._counts > 0).all()
+        return counts if right else None
+
+    def _change(self, words: Sequence[int], by: int) -> None:
+        since = self._since
+        for word in words:
+            if now := since.get(word, 0) + by:
+                since[word] = now
+            else:
+                del since[word]
+        if len(since) > _MOST_LOOSE:
+            self._gather()
+
+    def _gather(self) -> None:
+        """Take what is loose into the columns."""
+        loose = len(self._since)
+        self._merge(np.fromiter(self._since, np.uint32, loose), np.fromiter(self._since.values(), np.int64, loose))
+        self._since = {}
+
+    def _merge(self, words: NDArray[np.uint32], counts: NDArray[np.int64]) -> None:
+        """Add to the columns; words may come in any order, each once."""
+        if not len(words):
+            return
+        every = np.concatenate([self._words, words])
+        order = np.argsort(every, kind="stable")
+        every = every[order]
+        first = np.flatnonzero(np.concatenate([[True], every[1:] != every[:-1]]))
+        sums = np.add.reduceat(np.concatenate([self._counts, counts])[order], first)
+        self._words, self._counts = every[first][sums > 0], sums[sums > 0].astype(np.int32)
 
 
-def idf(agents: int, having: int) -> float:
+def idf(agents: int, having: float) -> float:
     """Give how much a word that so many of so many agents have tells of them (Robertson and Zaragoza, 2009, eq. 3.1)."""
     return math.log1p(max(0.0, agents - having + 0.5) / (having + 0.5))

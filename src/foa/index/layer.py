@@ -8,8 +8,8 @@ Whoever is best by both together may be so by neither alone, so both searches lo
 
 import itertools
 import math
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -46,12 +46,44 @@ class Layer:
         near = self._nearest(query, most, share)
         if not words:
             return [Scored(slot, cosine, 0.0) for slot, cosine in near.items()]
-        worded = self._by_words(words, query, near, 2 * most)
+        rare, all_words = self.shard.rarest(words)
+        worded, everyone = self._by_words(rare, query, 2 * most)
         found = [Scored(slot, cosine, worded.get(slot, 0.0)) for slot, cosine in near.items()]
         further = {slot: score for slot, score in worded.items() if slot not in near}
         if len(near) >= most:
             further = _reaching(further, found, query)
-        return best(found + self._compared(further, query), query)
+        found += self._compared(further, query)
+        if all_words and everyone:
+            return best(found, query)
+        return best(self._told(found, words, query, worded if all_words else {}), query)
+
+    def having(self, words: Sequence[int]) -> list[float]:
+        """Tell how many agents have each of these words; of an indexed layer of which some had left at this start, about.
+
+        Its counts are written down once, when it is indexed. What left before this start is taken out by its share of the
+        points: right where leavers had the words that all have, and off by no more than they are. That is enough for a
+        rarity, and all of them would have to be read to know better. A word that somebody has is never told to be nobody's.
+        """
+        counts = self.shard.counts
+        left = max(0, len(self.shard) - len(self.dead)) / max(1, counts.points) if self.sealed else 1.0
+        return [count * left for count in counts.of(words)]
+
+    # ── what leaves ────────────────────────────────────────────────────────────────────────────────────────────────────
+    def bury(self, points: Sequence[int]) -> None:
+        """Delete points or, while another layer is made of this one, mask them; unknown ones do nothing."""
+        if not points:
+            return
+        self.shard.uncount(points)
+        if self.building:
+            self.dead.update(points)
+        else:
+            self.shard.delete(points)
+
+    def thaw(self) -> None:
+        """Nothing was made of it: delete what was masked."""
+        self.building = False
+        self.shard.delete(sorted(self.dead))
+        self.dead.clear()
 
     # ── by vector ──────────────────────────────────────────────────────────────────────────────────────────────────────
     def _nearest(self, query: IndexQuery, most: int, share: float) -> Scores:
@@ -79,23 +111,30 @@ class Layer:
         return {slot: score for slot, score in found.items() if slot in allowed}
 
     # ── by words ───────────────────────────────────────────────────────────────────────────────────────────────────────
-    def _by_words(self, words: Mapping[int, float], query: IndexQuery, near: Collection[int], most: int) -> Scores:
-        """The BM25 scores, of all words, of the best by the rare ones and of those that are near."""
-        rare = self.shard.rarest(words)
-        found = self._alive(self.shard.by_words(rare, query, limit=most + min(len(self.dead), most)))
-        if len(rare) < len(words):
-            return self.shard.scores(words, found.keys() | near)
-        if len(found) < most:
-            return found  # everyone who has one of the words
-        return found | self.shard.scores(words, [slot for slot in near if slot not in found])
+    def _by_words(self, words: Mapping[int, float], query: IndexQuery, most: int) -> tuple[Scores, bool]:
+        """At least so many of the best, and whether they are all who have one of the words; asked again as in `_nearest`."""
+        limit = most
+        while True:
+            points = self.shard.by_words(words, query, limit=limit)
+            found = self._alive(points)
+            if len(found) >= most or len(points) < limit:
+                return found, len(points) < limit
+            limit *= 4
 
-    # ── whose points ───────────────────────────────────────────────────────────────────────────────────────────────────
     def _compared(self, worded: Scores, query: IndexQuery) -> list[Scored]:
+        """Those that words found, with their cosines."""
         if not worded:
             return []
         near = self._agents(self.shard.similarities(query.vector, self.table.points_of(worded)))
         return [Scored(slot, cosine, worded[slot]) for slot, cosine in near.items()]
 
+    def _told(self, found: list[Scored], words: Mapping[int, float], query: IndexQuery, known: Scores) -> list[Scored]:
+        """The best 2 k by what is known, with the scores by all words."""
+        likely = best(found, replace(query, k=2 * query.k))
+        scores = known | self.shard.scores(words, [one.slot for one in likely if one.slot not in known])
+        return [Scored(slot, cosine, scores.get(slot, 0.0)) for slot, cosine, _ in likely]
+
+    # ── whose points ───────────────────────────────────────────────────────────────────────────────────────────────────
     def _alive(self, points: Scores) -> Scores:
         return {one: score for one, score in points.items() if one not in self.dead} if self.dead else points
 

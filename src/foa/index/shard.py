@@ -8,11 +8,13 @@ import hashlib
 import itertools
 import math
 import sys
+import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import qdrant_edge as edge
 
 from foa.index.counts import WordCounts
@@ -24,7 +26,9 @@ from foa.values.ids import AgentId
 from foa.values.vcv import Vector
 
 _LEAST_SCORED = 64  #: of the best by their codes
-_COUNTS = "words.npy"  # file of an indexed shard: how many agents had each word when it was indexed
+_COUNTS = "words"  # file of an indexed shard: how many agents had each word when it was indexed
+_COUNTED_AT_ONCE = 1_000_000  # words
+_READ_AT_ONCE = 250  # points, in some 3 ms, in which the engine holds the interpreter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,17 +91,18 @@ class Shard:
         """Open the shard at this path, or make it. What is there is laid out by these options at its next build."""
         self.path = path
         self.options = options
+        self.counts = WordCounts()  #: how many agents have each word, from `know_words` on
         self._engine = _open(path, dimension, options)
-        self._indexed = WordCounts.read(path / _COUNTS)
-        self.counts = self._indexed or self._counted()  #: of what was deleted from an indexed shard, too
+        self._whole = threading.Lock()  # a flush, which may be another thread's, has all of an agent or nothing
 
     def upsert(self, points: Sequence[tuple[IndexPoint, Row]]) -> None:
         """Store agents."""
         made: list[edge.Point] = []
+        worded: list[list[int]] = []
         shared: list[tuple[list[Any], dict[str, Any]]] = []
         for point, row in points:
             words = document_weights(point.text, point.proved) if self.options.words else {}
-            self.counts.add(list(words))
+            worded.append(list(words))
             payload = _payload(point)
             main, *more = point_ids(row.slot, row.vectors)
             made.append(edge.Point(main, _vectors(point, words), payload | {"n": row.vectors, "h": row.digest}))
@@ -105,18 +110,25 @@ class Shard:
                 made.append(edge.Point(one, {"c": vector.tolist()}))
             if more:
                 shared.append((more, payload))
-        self._engine.update(edge.UpdateOperation.upsert_points(made))
-        for ids, payload in shared:  # once for all of an agent: the engine's reading of a payload is what costs
-            self._engine.update(edge.UpdateOperation.set_payload(ids, payload))
+        with self._whole:
+            self._engine.update(edge.UpdateOperation.upsert_points(made))
+            for ids, payload in shared:  # once for all of an agent: the engine's reading of a payload is what costs
+                self._engine.update(edge.UpdateOperation.set_payload(ids, payload))
+        for words in worded:
+            self.counts.add(words)
 
     def delete(self, ids: Sequence[int]) -> None:
-        """Forget points; unknown ones do nothing."""
-        if not ids:
-            return
-        if self._indexed is None:
-            for record in self._engine.retrieve(list(ids), with_payload=False, with_vector=["w"]):
+        """Forget points; unknown ones do nothing. Their words are counted on: `uncount` comes before."""
+        if ids:
+            self._engine.update(edge.UpdateOperation.delete_points(list(ids)))
+
+    def uncount(self, ids: Sequence[int]) -> None:
+        """Count the words of these points no more; unknown ones do nothing."""
+        for start in range(0, len(ids) if self.options.words else 0, _READ_AT_ONCE):
+            some: list[edge.PointId] = [*ids[start : start + _READ_AT_ONCE]]
+            for record in self._engine.retrieve(some, with_payload=False, with_vector=["w"]):
                 self.counts.drop(_words_of(record.vector))
-        self._engine.update(edge.UpdateOperation.delete_points(list(ids)))
+                self.counts.points -= 1
 
     def nearest(self, query: IndexQuery, *, limit: int, wider: float = 1.0, exact: bool = False) -> Scores:
         """Give the nearest points that pass the filter, with their cosines, best first.
@@ -159,11 +171,15 @@ class Shard:
         nearest = edge.Query.Nearest(vector.tolist(), using="c")
         return self._query(nearest, _only(ids), len(ids), edge.SearchParams(exact=True))
 
-    def rarest(self, words: Mapping[int, float]) -> Mapping[int, float]:
-        """Give those of these words, the rarest first, that `postings` agents have together, and at least one."""
-        often = sorted(zip(self.counts.of(list(words)), words, strict=True))
-        so_far = list(itertools.accumulate(count for count, _ in often))
-        return {word: words[word] for _, word in often[: max(1, bisect.bisect_right(so_far, self.options.postings))]}
+    def rarest(self, words: Mapping[int, float]) -> tuple[Mapping[int, float], bool]:
+        """Give the rarest of the words that somebody here has, and whether these are all of them.
+
+        As many as `postings` agents have together, and at least one.
+        """
+        here = sorted((count, word) for count, word in zip(self.counts.of(list(words)), words, strict=True) if count > 0)
+        so_far = list(itertools.accumulate(count for count, _ in here))
+        rare = here[: max(1, bisect.bisect_right(so_far, self.options.postings))]
+        return {word: words[word] for _, word in rare}, len(rare) == len(here)
 
     def rows(self) -> list[Row]:
         """Give what is remembered of every agent here."""
@@ -184,7 +200,8 @@ class Shard:
 
     def flush(self) -> None:
         """Write everything to disk."""
-        self._engine.flush()
+        with self._whole:
+            self._engine.flush()
 
     def close(self) -> None:
         """Flush and let go."""
@@ -207,17 +224,33 @@ class Shard:
         """Build the HNSW index. The engine holds the interpreter meanwhile: only for a process of its own."""
         self._engine.optimize()
 
+    def know_words(self, *, sealed: bool) -> None:
+        """Have `counts`: of what is stored, or, where nothing more will be stored, of when it was indexed."""
+        if not self.options.words:
+            return
+        if sealed and (counts := WordCounts.read(self.path / _COUNTS)):
+            self.counts = counts
+        elif sealed:
+            self.count_words()
+        else:
+            self.counts = self._counted()
+
     def count_words(self) -> None:
-        """Count the words again, and write the counts down: nothing will be stored any more, and deleted points count."""
-        self._counted().write(self.path / _COUNTS)
+        """Count the words again, some 15 µs a point, and write the counts down: nothing will be stored any more."""
+        self.counts = self._counted()
+        self.counts.write(self.path / _COUNTS, points=len(self))
 
     def _counted(self) -> WordCounts:
         counts, offset = WordCounts(), None
+        found: list[int] = []
         while True:
-            request = edge.ScrollRequest(offset=offset, limit=10_000, with_payload=False, with_vector=["w"])
+            request = edge.ScrollRequest(offset=offset, limit=2_000, with_payload=False, with_vector=["w"])
             records, offset = self._engine.scroll(request)
             for record in records:
-                counts.add(_words_of(record.vector))
+                found += _words_of(record.vector)
+            if offset is None or len(found) > _COUNTED_AT_ONCE:
+                counts.add_all(np.array(found, np.uint32))
+                found = []
             if offset is None:
                 return counts
 
