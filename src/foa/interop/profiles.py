@@ -9,10 +9,10 @@ import msgspec
 from foa.agents.profile import MAX_DESCRIPTION, MAX_EXAMPLES, MAX_NAME, MAX_SKILLS, AgentProfile, slug
 from foa.errors import BadInput
 from foa.values.ids import AgentId
-from foa.values.task import Label
 
 MAX_DOCUMENT_BYTES = 1_000_000
 _JOINERS = "\u200c\u200d"  # without which words of several scripts, and many emoji, fall apart
+_MARKDOWN = _JOINERS + "\n\t"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -23,9 +23,6 @@ class Found:
     description: str
     skills: list[str] = field(default_factory=list[str])
     examples: list[str] = field(default_factory=list[str])
-    policies: list[str] = field(default_factory=list[str])
-    spec: str = ""
-    agent_id: str = ""
 
 
 def read_object(document: bytes, *, what: str) -> Mapping[str, object]:
@@ -53,6 +50,12 @@ def text_of(mapping: Mapping[str, object], *keys: str) -> str:
 def one_line(text: str) -> str:
     """Join the white space of a stranger's text, and take out what moves a terminal's cursor or turns its direction."""
     return " ".join("".join(letter if letter.isprintable() or letter in _JOINERS else " " for letter in text).split())
+
+
+def lines_of(text: str) -> str:
+    """Do to a stranger's text of several lines what `one_line` does to one, and leave its lines and blanks as they are."""
+    kept = (letter if letter.isprintable() or letter in _MARKDOWN else " " for letter in text.replace("\r\n", "\n"))
+    return "".join(kept)
 
 
 def items_of(mapping: Mapping[str, object], key: str, *, most: int = 256) -> list[Mapping[str, object]]:
@@ -88,13 +91,12 @@ def profile(found: Found, *, what: str) -> AgentProfile:
     name = _cut(found.name or found.description, MAX_NAME, "name", notes)
     description = _cut(found.description or found.name, MAX_DESCRIPTION, "description", notes)
     return AgentProfile(
-        agent_id=AgentId(slug(found.agent_id or name)),
+        agent_id=AgentId(slug(name)),
         name=name,
         description=description,
-        spec=found.spec[:20_000],
+        spec="",
         skills=_some(found.skills, MAX_SKILLS, 64, "skills", notes),
         examples=_some(found.examples, MAX_EXAMPLES, 300, "examples", notes),
-        policies=frozenset(_labels(found.policies, notes)),
         notes=tuple(notes),
     )
 
@@ -106,17 +108,10 @@ def _cut(text: str, longest: int, what: str, notes: list[str]) -> str:
 
 
 def _some(texts: Iterable[str], most: int, longest: int, what: str, notes: list[str]) -> tuple[str, ...]:
-    unique = tuple(dict.fromkeys(text[:longest].strip() for text in texts if text.strip()))
+    whole = dict.fromkeys(stripped for text in texts if (stripped := text.strip()))
+    unique = tuple(dict.fromkeys(text[:longest].strip() for text in whole))
+    if long := sum(len(text) > longest for text in whole):
+        notes.append(f"{long} of the {what} shortened to {longest} characters")
     if len(unique) > most:
         notes.append(f"only the first {most} of {len(unique)} {what} are kept")
     return unique[:most]
-
-
-def _labels(texts: Iterable[str], notes: list[str]) -> list[str]:
-    kept: list[str] = []
-    for text in texts:
-        try:
-            kept.append(msgspec.convert(text.lower(), Label))
-        except msgspec.ValidationError:
-            notes.append(f"ignored the policy label {text[:40]!r}")
-    return kept[:64]
