@@ -85,10 +85,22 @@ def read_text(path: Path, *, limit: int = MAX_FILE_BYTES) -> str:
             raw = file.read(limit + 1)
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
+    return decode_text(raw, name=str(path), limit=limit)
+
+
+def decode_text(raw: bytes, *, name: str, limit: int = MAX_FILE_BYTES) -> str:
+    """The text that these bytes are.
+
+    Args:
+        name: of the file or stream that they came from, for messages.
+
+    Raises:
+        BadInput: they are more than `limit`, or not UTF-8.
+    """
     if len(raw) > limit:
-        raise BadInput(f"{path} is longer than {limit:,} bytes: give a shorter file")
+        raise BadInput(f"{name} is longer than {limit:,} bytes: give a shorter file")
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        raise BadInput(f"{path}:{line}: not UTF-8 text") from error
+        raise BadInput(f"{name}:{line}: not UTF-8 text") from error
