@@ -14,6 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from foa.agents.profile import parse_profile
+from foa.registry.canonical import canonical
+from foa.registry.card import decode_card
+
 SECONDS = 90.0
 AGENT = """---
 name: {name}
@@ -35,12 +39,12 @@ class Terminal:
         own = {"XDG_STATE_HOME": str(folder / "state"), "XDG_CONFIG_HOME": str(folder / "config"), "NO_COLOR": "1"}
         self.environment = {**kept, **own, "FOA_MODEL_URL": model_url, "FOA_MODEL": "none"}
 
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+    def start(self, *arguments: str, stdin: int = subprocess.DEVNULL) -> "subprocess.Popen[str]":
         return subprocess.Popen(
             [sys.executable, "-m", "foa", *arguments],
             cwd=self.folder,
             env=self.environment,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -216,6 +220,15 @@ def test_a_job_is_cancelled_from_another_terminal(terminal, silent_model):
         (["jobs", "show", "nothing"], 2, "there is no job nothing"),
         (["jobs", "cancel", "nothing"], 2, "name the broker"),
         (["agents", "show", "aples", "-f", "FEDERATION.toml"], 2, "did you mean apples?"),
+        (["agents", "show", "aples", "-f", "FEDERATION.toml", "--as", "card"], 2, "did you mean apples?"),
+        (["agents", "show", "apples", "--as", "a2b"], 2, "there is no form 'a2b'; did you mean a2a?"),
+        (["agents", "show", "apples", "--as", "a2a"], 2, "add --url https://"),
+        (["agents", "show", "apples", "--as", "mcp", "--json"], 2, "--json is not for --as"),
+        (["agents", "import", "nowhere.json"], 2, "nowhere.json cannot be read"),
+        (["agents", "import", "."], 2, "cannot be read: Is a directory"),
+        (["agents", "import", "FEDERATION.toml"], 2, "FEDERATION.toml: this document is not JSON"),
+        (["agents", "import", "apples.md", "--from", "oas"], 2, "did you mean oasf?"),
+        (["agents", "import", "apples.md", "--output", "pears.md"], 2, "pears.md is there already"),
         (["broker", "--host", "0.0.0.0"], 2, "without passwords"),
         (["settings", "--set", "x"], 2, "--set NAME=VALUE"),
     ],
@@ -225,6 +238,47 @@ def test_what_cannot_be_done_is_one_sentence_and_an_exit_code(terminal, argument
     said = [line for line in err.splitlines() if line.startswith("foa: ")]
     assert len(said) == 1
     assert words in said[0]
+
+
+def test_a_document_of_10_mb_is_refused_unread(terminal):
+    with (terminal.folder / "large.json").open("wb") as file:
+        file.truncate(10_000_000)
+    assert "large.json is longer than 1,000,000 bytes" in terminal.run("agents", "import", "large.json", code=2)[1]
+
+
+def test_an_agent_goes_out_in_every_form_and_runs_again_under_other_names(terminal, up):
+    forms = ("card", "a2a", "oasf", "mcp", "markdown")
+    for form in forms:
+        url = ["--url", "https://agents.example.org/a2a"] if form == "a2a" else []
+        document = terminal.run("agents", "show", "apples", "--broker", up, "--as", form, *url)[0]
+        (terminal.folder / form).write_text(document)
+        out, err = terminal.run("agents", "import", form, "--name", f"My {form}", "--output", f"my-{form}.md")
+        assert out == ""
+        assert ("its signed card holds: agent apples, version 1, key " in err) == (form in ("card", "a2a", "oasf"))
+        assert f"my-{form}.md is the file of agent my-{form}" in err
+    running = terminal.start("agent", *(f"my-{form}.md" for form in forms), "--broker", up)
+    assert running.stderr is not None
+    next(line for line in running.stderr if "5 agents at" in line)
+    listed = json.loads(terminal.run("agents", "list", "--json", "--broker", up)[0])
+    running.send_signal(signal.SIGTERM)
+    running.communicate(timeout=SECONDS)
+    assert listed["refused"] == {}
+    agents = {agent["agent_id"]: agent for agent in listed["agents"]}
+    assert set(agents) == {"apples", "pears", *(f"my-{form}" for form in forms)}
+    for form in ("card", "a2a", "oasf", "markdown"):
+        for same in ("description", "skills", "examples", "kinds"):
+            assert agents[f"my-{form}"][same] == agents["apples"][same]
+    assert agents["my-mcp"]["skills"] == ["apples"]  # a list of one tool, and that is its name
+
+
+def test_a_printed_card_is_the_one_at_the_broker_and_may_be_imported_from_a_pipe(terminal, up):
+    card = terminal.run("agents", "show", "pears", "--broker", up, "--as", "card")[0]
+    assert decode_card(card.encode()).agent_id == "pears"
+    assert canonical(json.loads(card)) == card.encode()
+    process = terminal.start("agents", "import", "-", "--from", "card", stdin=subprocess.PIPE)
+    out, err = process.communicate(card, timeout=SECONDS)
+    assert process.returncode == 0, err
+    assert parse_profile(out, file="pears.md").description == "Answers questions about pears."
 
 
 def test_a_bad_transcript_is_pointed_at_by_its_line(terminal):

@@ -1,4 +1,4 @@
-"""`foa agents list | show ID | search TEXT`: who is there, and why one fits or not.
+"""`foa agents list | show ID | search TEXT | import FILE`: who is there, and why one fits or not.
 
 With `--broker` (or FOA_BROKER_URL) those that announced themselves there, else those of a federation's files.
 """
@@ -20,6 +20,7 @@ from foa.app.nearest import nearest
 from foa.app.standing import standings
 from foa.cli import options
 from foa.cli.console import output
+from foa.cli.forms import As, Url, check_as, document_of, import_document
 from foa.cli.given import read_question
 from foa.cli.roster import draw_agent, draw_agents, draw_search, draw_standings, facts_of
 from foa.errors import BadInput, Unroutable
@@ -35,8 +36,9 @@ def attach(app: typer.Typer, summary: str) -> None:
     """Put the commands into the application."""
     group = typer.Typer(help=summary, no_args_is_help=True)
     group.command("list", help="Every agent in a line.")(list_agents)
-    group.command("show", help="Everything one agent says of itself.")(show)
+    group.command("show", help="Everything one agent says of itself, also in the forms of others.")(show)
     group.command("search", help="Who fits a question: every score with its factors, every refusal with its reason.")(search)
+    group.command("import", help="Make an agent file of an agent that is described in another form.")(import_document)
     app.add_typer(group, name="agents")
 
 
@@ -66,27 +68,34 @@ def show(
     broker: options.Broker = "",
     over: options.Over = None,
     pairs: options.Setting = None,
+    form: As = "",
+    url: Url = "",
     as_json: options.Json = False,
 ) -> None:
     """Print one of them."""
+    check_as(form, url, as_json=as_json)
 
-    async def see(view: View) -> Found:
-        found = view.registry.get(AgentId(agent))
-        stands = await standings(view.settings, AgentId(agent), SystemClock())
+    async def see(view: View) -> Found | bytes:
+        found, card = view.registry.get(AgentId(agent)), view.registry.card(AgentId(agent))
+        if form and found is not None and card is not None:
+            return document_of(found, card, form, url)
+        stands = [] if form else await standings(view.settings, AgentId(agent), SystemClock())
         if found is None and stands:  # a simulated site, or one that left
             return {"agent_id": agent, "reputation": stands}, draw_standings(agent, stands)
         if found is None:
-            why = view.registry.refusals.get(AgentId(agent))
-            known = list(view.registry.agents())
-            raise BadInput(
-                f"agent {agent} was refused: {why}" if why else f"there is no agent {agent}{nearest(agent, known)}"
-            )
+            raise _missing(view, agent)
         vitals = view.registry.vitals(found.agent_id)
         told_by = view.registry.origin(found.agent_id)
         facts = facts_of(found) | {"vitals": vitals, "told_by": told_by, "reputation": stands}
         return facts, draw_agent(found, vitals, told_by, stands)
 
     _print(see, federation, broker, over, pairs, as_json=as_json)
+
+
+def _missing(view: View, agent: str) -> BadInput:
+    if why := view.registry.refusals.get(AgentId(agent)):
+        return BadInput(f"agent {agent} was refused: {why}")
+    return BadInput(f"there is no agent {agent}{nearest(agent, view.registry.agents())}")
 
 
 def search(
@@ -121,7 +130,7 @@ async def _route(view: View, text: str, skills: Sequence[str], policies: Sequenc
 
 
 def _print(
-    see: Callable[[View], Coroutine[Any, Any, Found]],
+    see: Callable[[View], Coroutine[Any, Any, Found | bytes]],
     federation: str,
     broker: str,
     over: Path | None,
@@ -133,11 +142,15 @@ def _print(
     file = None if alone.broker_url and not federation else find_federation(federation or DEFAULT_FEDERATION)
     settings = options.settings_from({"FOA_BROKER_URL": broker}, pairs, file) if file else alone
 
-    async def run() -> Found:
+    async def run() -> Found | bytes:
         async with look(settings, file.agents if file else (), over=options.folder(over, file)) as view:
             return await see(view)
 
-    found, drawn = asyncio.run(run())
+    result = asyncio.run(run())
+    if isinstance(result, bytes):
+        sys.stdout.buffer.write(result)
+        return
+    found, drawn = result
     if as_json:
         sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")
     else:
