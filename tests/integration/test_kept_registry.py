@@ -111,6 +111,30 @@ async def test_two_orchestrators_do_not_share_a_folder(fleet: Fleet):
             pass
 
 
+async def test_orchestrators_of_different_names_share_a_state_folder_and_keep_their_agents_apart(fleet: Fleet):
+    await fleet.join("a", "b")
+    for written in (2, 0):
+        async with fleet.orchestrator() as (_, index), serve_orchestrator(fleet.settings(), name="other") as serving:
+            assert index.written == written
+            assert serving.zero is not None
+            assert await found(serving.zero.registry, "a") == ["a", "b"]
+    assert {path.name for path in (fleet.folder / "zero" / "registry").iterdir()} == {"zero", "other"}
+
+
+async def test_two_of_one_name_do_not_run_on_one_machine_and_the_first_goes_on(fleet: Fleet):
+    async with fleet.orchestrator() as (registry, _):
+        for serve in (
+            serve_orchestrator(fleet.settings(), name="zero"),
+            serve_all(fleet.settings(FOA_BROKER_PORT=free_port()), [], over=None, name="zero"),
+        ):
+            with pytest.raises(BadInput, match="an orchestrator called zero runs here already: give this one another --id"):
+                async with serve:
+                    pass
+        await fleet.join("a")
+        await registry.known([AgentId("a")])
+        assert await found(registry, "a") == ["a"]
+
+
 async def test_a_federation_of_one_machine_keeps_an_index_only_where_it_is_told(fleet: Fleet):
     more = {"FOA_INDEX_DIR": str(fleet.folder / "kept")}
     await fleet.join("a")
