@@ -1,6 +1,7 @@
 """How many agents have each word: what makes a word rare, and who has it found."""
 
 import math
+import operator
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,9 +49,10 @@ class WordCounts:
         since = [self._since.get(word, 0) for word in words]
         if not len(self._words):
             return since
-        at = np.minimum(np.searchsorted(self._words, np.array(words, np.uint32)), len(self._words) - 1)
-        found = np.where(self._words[at] == words, self._counts[at], 0)
-        return (found + since).tolist()
+        asked = np.array(words, np.uint32)
+        at = np.minimum(self._words.searchsorted(asked), len(self._words) - 1)
+        found = np.where(self._words[at] == asked, self._counts[at], 0).tolist()
+        return list(map(operator.add, found, since)) if self._since else found
 
     def write(self, file: Path, *, points: int) -> None:
         """Write them down, for `read`, and how many points there are."""
