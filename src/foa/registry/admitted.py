@@ -35,6 +35,12 @@ class Admitted:
         """Tell whether an agent was heard on the own broker."""
         return agent in self.roster and not self.presence.origin(agent)
 
+    def stamp(self, agent: AgentId) -> Stamp | None:
+        """Which card of an agent is held, or None."""
+        if (entry := self.roster.entry(agent)) is None:
+            return None
+        return Stamp(entry.version, entry.issued_at, mark=mark_of(self.cards.signed(agent) or b""))
+
     def put(self, payload: bytes, vcv: Vcv, *, via: str) -> None:
         """Take a card, or refuse it.
 
@@ -77,10 +83,9 @@ class Admitted:
         left = self.departures.latest(agent) if via else self.departures.heard(agent)
         # of two cards of one moment that come from here and elsewhere, the signer of the one that came here is told
         rival = via or (self.presence.origin(agent) and held is not None and vcv.issued_at != held.issued_at)
-        if held is None or not rival:
+        if held is None or not rival or (ours := self.stamp(agent)) is None:
             self.admission.check(vcv, held or left, now=now, monotonic=monotonic)
             return
-        ours = Stamp(held.version, held.issued_at, mark=mark_of(self.cards.signed(agent) or b""))
         wins = Stamp(vcv.version, vcv.issued_at, mark=mark_of(payload)) > ours
         self.admission.check(vcv, held, now=now, monotonic=monotonic, wins=wins)
 

@@ -1,18 +1,16 @@
 """Whether agents that a peer says left are still there: the own broker is asked, whose retained cards are the truth.
 
-    subscribe to their cards and to one's own echo ─► publish the echo ─► what is retained arrives before it
-
 An orchestrator that was cut off for longer than its session lasts did not hear who left meanwhile.
 """
 
 import asyncio
-import secrets
 from collections.abc import Collection
 
 from foa.errors import BrokerUnreachable, PublishRefused
 from foa.ports import Transport
+from foa.registry.echo import Echo
 from foa.values.ids import AgentId
-from foa.values.publication import Filter, Publication
+from foa.values.publication import Filter
 from foa.values.topics import Topics
 
 SECONDS = 5.0  #: how long the broker may take to answer
@@ -30,16 +28,16 @@ async def without_card(
         name: of this orchestrator, for its echo.
         seconds: how long to wait for the answer.
     """
-    echo = Publication(topic=topics.echo(name), payload=secrets.token_bytes(8))
+    echo = Echo(topics, name)
     missing = {topics.capability(agent): agent for agent in agents}
-    filters = [Filter(topic_filter=topic) for topic in (*missing, echo.topic)]
+    filters = [*(Filter(topic_filter=topic) for topic in missing), echo.filter]
     try:
         async with asyncio.timeout(seconds), transport.subscribe(*filters) as inbox:
-            await transport.publish(echo)
+            await transport.publish(echo.publication)
             async for delivery in inbox:
                 await delivery.acknowledge()
                 told = delivery.publication
-                if told.topic == echo.topic and told.payload == echo.payload:
+                if echo.is_heard(told):
                     return set(missing.values())
                 if told.payload:
                     missing.pop(told.topic, None)

@@ -25,7 +25,7 @@ from foa.registry.admission import Departed
 from foa.registry.bounded import remember
 from foa.registry.gossip_wire import TYPE, Body, Message, digest_of, packed, stamp_of, stamps_of, write
 from foa.registry.keys import SigningKey
-from foa.registry.ledger import Comparisons, Ledger, Stamp, mark_of
+from foa.registry.ledger import Comparisons, Ledger, Stamp
 from foa.registry.registry import Registry
 from foa.values.ids import AgentId, OrchestratorId
 
@@ -229,7 +229,7 @@ class Gossip:
         known = self.registry.roster.entry(agent) or self.registry.departed(agent)
         if known is not None and known.key != left.key:
             return  # a tombstone for somebody else of that name
-        if agent in self.registry and not self.registry.origin(agent):
+        if self.registry.is_here(agent):
             # who is away is asked for nothing, and its card, delivered again, would be a sign of life
             if agent not in self.registry.away and len(self._doubted) < self.rules.pending:
                 self._doubted[agent] = None
@@ -237,14 +237,10 @@ class Gossip:
         await self.registry.leave_elsewhere(agent, left)
 
     def _note(self, agent: AgentId) -> None:
-        entry, left = self.registry.roster.entry(agent), self.registry.departed(agent)
-        if entry is not None:
-            mark = mark_of(self.registry.card(agent) or b"")
-            self.ledger.put(agent, Stamp(entry.version, entry.issued_at, mark=mark))
-        elif left is not None:
-            self.ledger.put(agent, Stamp(left.version, left.issued_at, True))
-        else:
-            self.ledger.put(agent, None)
+        stamp = self.registry.stamp(agent)
+        if stamp is None and (left := self.registry.departed(agent)) is not None:
+            stamp = Stamp(left.version, left.issued_at, True)
+        self.ledger.put(agent, stamp)
         if agent not in self._applying and len(self._pending) < self.rules.pending:
             self._pending[agent] = None
 

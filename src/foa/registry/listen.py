@@ -15,7 +15,6 @@ Under a flood of bad cards the oldest refusals are not published; the registry k
 import asyncio
 import contextlib
 import logging
-import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Collection
 
@@ -23,6 +22,7 @@ import msgspec
 
 from foa.errors import BadCapability, BadMessage, FabricError, PublishRefused
 from foa.ports import Clock, Delivery, Transport
+from foa.registry.echo import Echo
 from foa.registry.registry import Registry
 from foa.registry.remote import told_by
 from foa.registry.vitals import decode_gone
@@ -56,8 +56,8 @@ async def listen(
         topics: topic names.
         clock: for the times of refusals.
         ready: set when it listens and, with a `name`, the cards that were retained by then have been taken.
-        name: whose registry this is. MQTT does not say which retained message is the last, so the listener publishes one to
-            itself, which arrives behind them; without a name, cards may still be on their way.
+        name: whose registry this is: the listener publishes an echo to itself, which comes behind the retained cards;
+            without a name, cards may still be on their way.
 
     Raises:
         BrokerUnreachable: the broker refuses the subscription.
@@ -66,14 +66,14 @@ async def listen(
     untold: asyncio.Queue[Publication] = asyncio.Queue(UNTOLD)
     ready = ready or asyncio.Event()
     filters = [Filter(topic_filter=each) for each in (topics.capability(), topics.vitals(), topics.remote())]
-    echo = Publication(topic=topics.echo(name or "-"), payload=secrets.token_bytes(8))
+    echo = Echo(topics, name or "-")
     if name:
-        filters.append(Filter(topic_filter=echo.topic))
+        filters.append(echo.filter)
     async with transport.subscribe(*filters) as inbox, asyncio.TaskGroup() as group:
         group.create_task(_read(registry, inbox, line, topics), name="registry.read")
         group.create_task(_tell(untold, transport), name="registry.tell")
         if name:
-            group.create_task(_catch_up(echo, transport, ready, line), name="registry.catch_up")
+            group.create_task(_catch_up(echo.publication, transport, ready, line), name="registry.catch_up")
         else:
             ready.set()
         while True:
@@ -82,7 +82,7 @@ async def listen(
             for delivery, agents in batch:
                 line.done(delivery, agents)
                 await delivery.acknowledge()
-                if delivery.publication.topic == echo.topic and delivery.publication.payload == echo.payload:
+                if echo.is_heard(delivery.publication):
                     await registry.reconcile()
                     ready.set()
             await registry.try_again()

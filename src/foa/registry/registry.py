@@ -19,6 +19,7 @@ from foa.registry.bloom import set_positions
 from foa.registry.cards import Cards
 from foa.registry.kept import Kept
 from foa.registry.learned import Learned
+from foa.registry.ledger import Stamp
 from foa.registry.meanings import Meanings
 from foa.registry.news import News
 from foa.registry.refusals import Refusals
@@ -94,6 +95,14 @@ class Registry:
     def card(self, agent: AgentId) -> bytes | None:
         """Give an agent's card as it was signed, or None."""
         return self._cards.signed(agent)
+
+    def stamp(self, agent: AgentId) -> Stamp | None:
+        """Which card of an agent is held, or None."""
+        return self._admitted.stamp(agent)
+
+    def is_here(self, agent: AgentId) -> bool:
+        """Tell whether an agent is admitted and was heard on the own broker."""
+        return self._admitted.is_here(agent)
 
     def departed(self, agent: AgentId) -> Departed | None:
         """What is remembered of an agent that left, or None."""
@@ -222,7 +231,7 @@ class Registry:
 
     async def leave_elsewhere(self, agent: AgentId, left: Departed) -> None:
         """A peer says that an agent left; one that was heard on the own broker stays, whose retained cards are the truth."""
-        if self._admitted.is_here(agent):
+        if self.is_here(agent):
             return
         self._unembedded.drop(agent, told=True)
         known = self._admitted.drop(agent) is not None

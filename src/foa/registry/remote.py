@@ -7,7 +7,7 @@ So whoever starts later knows them at once, and `foa agents` shows them. They an
 """
 
 from foa.ports import Clock
-from foa.registry.ledger import Stamp, mark_of
+from foa.registry.ledger import Stamp
 from foa.registry.registry import Registry
 from foa.values.ids import AgentId, check_id
 from foa.values.publication import Publication
@@ -57,11 +57,8 @@ class RemoteAgents:
         )
 
     def _elsewhere(self, agent: AgentId) -> Stamp | None:
-        """The version of an agent that is at another broker; None: it is here, or nowhere."""
-        entry = self._registry.roster.entry(agent)
-        if entry is None or not self._registry.origin(agent):
-            return None
-        return Stamp(entry.version, entry.issued_at, mark=mark_of(self._registry.card(agent) or b""))
+        """Which card of an agent that is at another broker is held; None: it is here, or nowhere."""
+        return self._registry.stamp(agent) if self._registry.origin(agent) else None
 
     def _note(self, agent: AgentId) -> None:
         self._changed[agent] = None
