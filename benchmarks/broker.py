@@ -16,7 +16,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,8 +59,12 @@ def run(quick: bool) -> dict[str, object]:
     return {"figures": figures, "baseline": {"mosquitto": baseline}, "repetitions": repetitions}
 
 
+async def _hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
 @asynccontextmanager
-async def embedded(durable: bool) -> AsyncIterator[Server]:
+async def embedded(durable: bool) -> AsyncGenerator[Server]:
     """Ours, with a data directory if its sessions are to be durable."""
     with TemporaryDirectory() as folder:
         argument = folder if durable else ""
@@ -76,7 +80,7 @@ async def embedded(durable: bool) -> AsyncIterator[Server]:
 
 
 @asynccontextmanager
-async def mosquitto(durable: bool) -> AsyncIterator[Server]:
+async def mosquitto(durable: bool) -> AsyncGenerator[Server]:
     """Mosquitto with Nagle off and room in its queues.
 
     Raises:
@@ -86,7 +90,7 @@ async def mosquitto(durable: bool) -> AsyncIterator[Server]:
     if program is None:
         raise RuntimeError("mosquitto is the baseline: apt-get install mosquitto")
     with TemporaryDirectory() as folder:
-        server = await asyncio.start_server(lambda *_: None, HOST, 0)
+        server = await asyncio.start_server(_hang_up, HOST, 0)
         port = server.sockets[0].getsockname()[1]
         server.close()
         config = Path(folder) / "mosquitto.conf"

@@ -12,7 +12,7 @@ import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def run(quick: bool, transports: str = ",".join(TRANSPORTS), jobs: int = 0) -> d
 
 
 @asynccontextmanager
-async def _url(name: str) -> AsyncIterator[str]:
+async def _url(name: str) -> AsyncGenerator[str]:
     if name == "mosquitto":
         async with mosquitto() as port:
             yield f"mqtt://127.0.0.1:{port}"

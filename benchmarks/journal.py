@@ -6,10 +6,11 @@ The baseline is the plainest thing that keeps the same promise: one transaction 
 import asyncio
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from foa.app.clock import SystemClock
 from foa.ports import Journal
@@ -21,7 +22,7 @@ from foa.values.ids import JobId
 STEP = b"x" * 4_000  #: a draft of ordinary length
 ONE_BY_ONE, AT_ONCE = 30, 300
 
-Save = Callable[[str, str], Awaitable[None]]
+Save = Callable[[str, str], Coroutine[Any, Any, None]]
 
 
 def run(quick: bool) -> dict[str, object]:
