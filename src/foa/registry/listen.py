@@ -94,6 +94,7 @@ class _Line:
     def __init__(self) -> None:
         self._waiting: asyncio.Queue[tuple[Delivery, Collection[AgentId]]] = asyncio.Queue(WAITING)
         self._concerned: Counter[AgentId] = Counter()
+        self.taken = 0  #: deliveries that are done, in the line or beside it
         self.retained = 0  #: deliveries that are done, in the line or beside it, which were retained before it was listened
 
     def concerns(self, agents: Collection[AgentId]) -> bool:
@@ -107,11 +108,17 @@ class _Line:
 
     def done(self, delivery: Delivery, agents: Collection[AgentId] = ()) -> None:
         """A delivery was taken; of one that stood in line, whom it concerned."""
+        self.taken += 1
         self.retained += delivery.publication.retain
         self._concerned.subtract(agents)
         for agent in agents:
             if self._concerned[agent] <= 0:
                 del self._concerned[agent]
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits."""
+        return self._waiting.empty()
 
     async def batch(self, seconds: float | None) -> list[tuple[Delivery, Collection[AgentId]]]:
         """What is there, at least one delivery; nothing where none comes within `seconds`."""
@@ -142,17 +149,18 @@ async def _came(ready: asyncio.Event, line: _Line) -> None:
     """Wait for the echo.
 
     Raises:
-        TimeoutError: it did not come, and neither did anything that was retained; or too long.
+        TimeoutError: it did not come, and nothing was taken that was retained, or that still stands in line; or too long.
     """
     for _ in range(CATCH_UP_ROUNDS):
-        before = line.retained
+        taken, retained = line.taken, line.retained
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CATCH_UP_SECONDS):
                 await ready.wait()
                 return
-        if line.retained == before:
+        # what comes now and then, and is taken at once, is no reason to wait
+        if line.taken == taken or (line.retained == retained and line.empty):
             break
-    raise TimeoutError(f"{line.retained:,} of them were taken, and what the listener published to itself did not come")
+    raise TimeoutError(f"{line.taken:,} deliveries were taken, and the listener's own was not among them")
 
 
 async def _read(registry: Registry, inbox: AsyncIterator[Delivery], line: _Line, topics: Topics) -> None:

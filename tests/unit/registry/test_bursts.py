@@ -43,19 +43,18 @@ class Deaf(MemoryTransport):
 
 @asynccontextmanager
 async def started(
-    embedder: HashEmbedder, cards: int, *, deaf: bool = False, more: Sequence[bytes] = ()
+    embedder: HashEmbedder, cards: int, *, at: type[MemoryTransport] = MemoryTransport, more: Sequence[bytes] = ()
 ) -> AsyncGenerator[Registry]:
     """A registry that starts with so many retained cards, once its listener says that it is ready.
 
     Args:
         embedder: its own.
         cards: retained before it starts.
-        deaf: whether the broker swallows what it publishes.
+        at: its session at the broker.
         more: cards that are published one by one, each when the one before was taken.
     """
     hub, ready, clock = MemoryHub(), asyncio.Event(), HandClock()
     registry = Registry(ExactIndex(256), embedder, clock=clock)
-    transport = Deaf if deaf else MemoryTransport
 
     async def flood(agent: MemoryTransport) -> None:
         for payload in more:
@@ -63,7 +62,7 @@ async def started(
             await agent.publish(Publication(topic=Topics().capability(AgentId("a")), payload=payload, retain=True))
             await registry.arrived(after=before)
 
-    async with transport(hub, client_id="zero") as inner, MemoryTransport(hub, client_id="agent") as agent:
+    async with at(hub, client_id="zero") as inner, MemoryTransport(hub, client_id="agent") as agent:
         for i in range(cards):
             payload = await card(agent_id=f"agent-{i}")
             await agent.publish(Publication(topic=Topics().capability(AgentId(f"agent-{i}")), payload=payload, retain=True))
@@ -146,7 +145,25 @@ async def test_cards_that_are_published_now_do_not_hold_a_start_up(monkeypatch: 
     monkeypatch.setattr(listener, "CATCH_UP_SECONDS", 0.1)
     # 200 cards of 20 ms each are 40 times as long as a start waits where no retained card is taken
     more = [await card(version=version) for version in range(1, 201)]
-    async with asyncio.timeout(30), started(Slow(0.02), 0, deaf=True, more=more) as registry:
+    async with asyncio.timeout(30), started(Slow(0.02), 0, at=Deaf, more=more) as registry:
         vcv = registry.get(AgentId("a"))
         assert vcv is not None
         assert vcv.version < 100
+
+
+async def test_a_start_takes_what_its_session_had_missed_before_it_is_ready(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(listener, "CATCH_UP_SECONDS", 0.2)
+    monkeypatch.setattr(listener, "BATCH", 1)
+    missed = [await card(agent_id=f"agent-{i}") for i in range(30)]
+
+    class Behind(MemoryTransport):
+        """What was queued for its session comes first, and was not retained."""
+
+        async def publish(self, publication: Publication) -> None:
+            for i, payload in enumerate(missed):
+                await super().publish(Publication(topic=Topics().capability(AgentId(f"agent-{i}")), payload=payload))
+            await super().publish(publication)
+
+    # 30 cards of 20 ms are three times as long as a start waits where nothing is taken
+    async with started(Slow(0.02), 0, at=Behind) as registry:
+        assert len(registry) == 30
