@@ -75,11 +75,9 @@ def show(
     """Print one of them."""
     check_as(form, url, as_json=as_json)
 
-    async def see(view: View) -> Found | bytes:
-        found, card = view.registry.get(AgentId(agent)), view.registry.card(AgentId(agent))
-        if form and found is not None and card is not None:
-            return document_of(found, card, form, url)
-        stands = [] if form else await standings(view.settings, AgentId(agent), SystemClock())
+    async def see(view: View) -> Found:
+        found = view.registry.get(AgentId(agent))
+        stands = await standings(view.settings, AgentId(agent), SystemClock())
         if found is None and stands:  # a simulated site, or one that left
             return {"agent_id": agent, "reputation": stands}, draw_standings(agent, stands)
         if found is None:
@@ -89,7 +87,13 @@ def show(
         facts = facts_of(found) | {"vitals": vitals, "told_by": told_by, "reputation": stands}
         return facts, draw_agent(found, vitals, told_by, stands)
 
-    _print(see, federation, broker, over, pairs, as_json=as_json)
+    async def see_document(view: View) -> bytes:
+        found, card = view.registry.get(AgentId(agent)), view.registry.card(AgentId(agent))
+        if found is None or card is None:
+            raise _missing(view, agent)
+        return document_of(found, card, form, url)
+
+    _print(see_document if form else see, federation, broker, over, pairs, as_json=as_json)
 
 
 def _missing(view: View, agent: str) -> BadInput:
