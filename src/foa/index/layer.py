@@ -19,6 +19,7 @@ from foa.index.table import SLOTS, Table
 from foa.ports import IndexQuery
 from foa.values.evidence import fuse
 
+_LIKELY = 64  # least that are scored by all words, also where the best one alone is asked for
 _WEAK = 0.08  # share of points from which a filter that many pass is applied after the search
 
 
@@ -42,20 +43,21 @@ class Layer:
         """
         size = len(self.shard)
         share = max(1, self.shard.matches(query)) / size
-        most = max(query.k, self.shard.options.near(size)) if words else query.k
+        most = max(query.k, self.shard.options.near(round(share * size))) if words else query.k
         near = self._nearest(query, most, share)
         if not words:
             return [Scored(slot, cosine, 0.0) for slot, cosine in near.items()]
-        rare, all_words = self.shard.rarest(words)
+        rare, common = self.shard.rarest(words)
         worded, everyone = self._by_words(rare, query, 2 * most)
         found = [Scored(slot, cosine, worded.get(slot, 0.0)) for slot, cosine in near.items()]
         further = {slot: score for slot, score in worded.items() if slot not in near}
         if len(near) >= most:
-            further = _reaching(further, found, query)
-        found += self._compared(further, query)
-        if all_words and everyone:
-            return best(found, query)
-        return best(self._told(found, words, query, worded if all_words else {}), query)
+            further = dict(itertools.islice(_reaching(further, found, query).items(), most))
+        likely = best(found + self._compared(further, query), replace(query, k=max(2 * query.k, _LIKELY)))
+        unknown = [] if everyone else [slot for slot, _, _ in likely if slot not in worded]
+        told = worded | self.shard.scores(rare, unknown)
+        more = self.shard.scores(common, [slot for slot, _, _ in likely])
+        return best([Scored(slot, near, told.get(slot, 0.0) + more.get(slot, 0.0)) for slot, near, _ in likely], query)
 
     def having(self, words: Sequence[int]) -> list[float]:
         """Tell how many agents have each of these words; of an indexed layer of which some had left at this start, about.
@@ -127,12 +129,6 @@ class Layer:
             return []
         near = self._agents(self.shard.similarities(query.vector, self.table.points_of(worded)))
         return [Scored(slot, cosine, worded[slot]) for slot, cosine in near.items()]
-
-    def _told(self, found: list[Scored], words: Mapping[int, float], query: IndexQuery, known: Scores) -> list[Scored]:
-        """The best 2 k by what is known, with the scores by all words."""
-        likely = best(found, replace(query, k=2 * query.k))
-        scores = known | self.shard.scores(words, [one.slot for one in likely if one.slot not in known])
-        return [Scored(slot, cosine, scores.get(slot, 0.0)) for slot, cosine, _ in likely]
 
     # ── whose points ───────────────────────────────────────────────────────────────────────────────────────────────────
     def _alive(self, points: Scores) -> Scores:

@@ -9,7 +9,7 @@ import itertools
 import math
 import sys
 import threading
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from foa.values.vcv import Vector
 _LEAST_SCORED = 64  #: of the best by their codes
 _COUNTS = "words"  # file of an indexed shard: how many agents had each word when it was indexed
 _COUNTED_AT_ONCE = 1_000_000  # words
-_READ_AT_ONCE = 250  # points, in some 3 ms, in which the engine holds the interpreter
+_AT_ONCE = 250  # points that are read or deleted, in some 3 ms, in which the engine holds the interpreter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class EdgeOptions:
     #: agents that a search by vector looks at where words count as well, a search by words at twice as many; for a hundred
     #: thousand points, twice as many for each ten times as many
     looked_at: int = 64
-    postings: int = 100_000  #: most that choose those that a search by words looks at; the words of fewest points first
+    postings: int = 50_000  #: most that choose those that a search by words looks at; the words of fewest points first
     scan_below: int = 20_000  #: points, or matches of a filter, up to which all are compared by their codes
     index_from: int = 10_000  #: unindexed points from which a build starts
     build_threads: int = 1
@@ -93,6 +93,7 @@ class Shard:
         self.options = options
         self.counts = WordCounts()  #: how many agents have each word, from `know_words` on
         self._engine = _open(path, dimension, options)
+        self._size: int | None = None  # asking the engine takes longer than all else that a search does with it
         self._whole = threading.Lock()  # a flush, which may be another thread's, has all of an agent or nothing
 
     def upsert(self, points: Sequence[tuple[IndexPoint, Row]]) -> None:
@@ -110,6 +111,7 @@ class Shard:
                 made.append(edge.Point(one, {"c": vector.tolist()}))
             if more:
                 shared.append((more, payload))
+        self._size = None
         with self._whole:
             self._engine.update(edge.UpdateOperation.upsert_points(made))
             for ids, payload in shared:  # once for all of an agent: the engine's reading of a payload is what costs
@@ -119,13 +121,13 @@ class Shard:
 
     def delete(self, ids: Sequence[int]) -> None:
         """Forget points; unknown ones do nothing. Their words are counted on: `uncount` comes before."""
-        if ids:
-            self._engine.update(edge.UpdateOperation.delete_points(list(ids)))
+        self._size = None
+        for some in _parts(ids):
+            self._engine.update(edge.UpdateOperation.delete_points(some))
 
     def uncount(self, ids: Sequence[int]) -> None:
         """Count the words of these points no more; unknown ones do nothing."""
-        for start in range(0, len(ids) if self.options.words else 0, _READ_AT_ONCE):
-            some: list[edge.PointId] = [*ids[start : start + _READ_AT_ONCE]]
+        for some in _parts(ids) if self.options.words else ():
             for record in self._engine.retrieve(some, with_payload=False, with_vector=["w"]):
                 self.counts.drop(_words_of(record.vector))
                 self.counts.points -= 1
@@ -171,15 +173,15 @@ class Shard:
         nearest = edge.Query.Nearest(vector.tolist(), using="c")
         return self._query(nearest, _only(ids), len(ids), edge.SearchParams(exact=True))
 
-    def rarest(self, words: Mapping[int, float]) -> tuple[Mapping[int, float], bool]:
-        """Give the rarest of the words that somebody here has, and whether these are all of them.
+    def rarest(self, words: Mapping[int, float]) -> tuple[Mapping[int, float], Mapping[int, float]]:
+        """Give the rarest of the words that somebody here has, and the rest of these.
 
-        As many as `postings` agents have together, and at least one.
+        The rarest are as many as `postings` agents have together, and at least one.
         """
         here = sorted((count, word) for count, word in zip(self.counts.of(list(words)), words, strict=True) if count > 0)
         so_far = list(itertools.accumulate(count for count, _ in here))
-        rare = here[: max(1, bisect.bisect_right(so_far, self.options.postings))]
-        return {word: words[word] for _, word in rare}, len(rare) == len(here)
+        rare = max(1, bisect.bisect_right(so_far, self.options.postings))
+        return {word: words[word] for _, word in here[:rare]}, {word: words[word] for _, word in here[rare:]}
 
     def rows(self) -> list[Row]:
         """Give what is remembered of every agent here."""
@@ -196,7 +198,9 @@ class Shard:
                 return found
 
     def __len__(self) -> int:
-        return self._engine.info().points_count
+        if self._size is None:
+            self._size = self._engine.info().points_count
+        return self._size
 
     def flush(self) -> None:
         """Write everything to disk."""
@@ -215,6 +219,7 @@ class Shard:
             request = edge.ScrollRequest(offset=offset, limit=2_000, with_payload=True, with_vector=True)
             records, offset = source._engine.scroll(request)
             points = [edge.Point(r.id, r.vector or {}, r.payload) for r in records]
+            self._size = None
             if points:
                 self._engine.update(edge.UpdateOperation.upsert_points(points))
             if offset is None:
@@ -237,8 +242,9 @@ class Shard:
 
     def count_words(self) -> None:
         """Count the words again, some 15 µs a point, and write the counts down: nothing will be stored any more."""
-        self.counts = self._counted()
-        self.counts.write(self.path / _COUNTS, points=len(self))
+        if self.options.words:
+            self.counts = self._counted()
+            self.counts.write(self.path / _COUNTS, points=len(self))
 
     def _counted(self) -> WordCounts:
         counts, offset = WordCounts(), None
@@ -272,6 +278,11 @@ def _payload(point: IndexPoint) -> dict[str, Any]:
 def _vectors(point: IndexPoint, words: Mapping[int, float]) -> dict[str, Any]:
     dense: dict[str, Any] = {"c": point.vector.tolist()}
     return dense | {"w": edge.SparseVector(list(words), list(words.values()))} if words else dense
+
+
+def _parts(ids: Sequence[int]) -> Iterator[list[Any]]:
+    for start in range(0, len(ids), _AT_ONCE):
+        yield list(ids[start : start + _AT_ONCE])
 
 
 def _words_of(vectors: Any) -> Sequence[int]:
