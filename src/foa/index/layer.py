@@ -52,7 +52,7 @@ class Layer:
         found = [Scored(slot, cosine, worded.get(slot, 0.0)) for slot, cosine in near.items()]
         further = {slot: score for slot, score in worded.items() if slot not in near}
         if len(near) >= most:
-            further = dict(itertools.islice(_reaching(further, found, query).items(), most))
+            further = _reaching(further, found, query)
         likely = best(found + self._compared(further, query), replace(query, k=max(2 * query.k, _LIKELY)))
         unknown = [] if everyone else [slot for slot, _, _ in likely if slot not in worded]
         told = worded | self.shard.scores(rare, unknown)
