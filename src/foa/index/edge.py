@@ -111,10 +111,20 @@ class EdgeIndex:
         return int.from_bytes(hashlib.blake2b(agent.encode(), digest_size=4).digest(), "little") % len(self._parts)
 
     async def _all(self, calls: dict[int, Callable[[], T]]) -> list[T]:
-        """Run a call on each partition's thread, at once."""
+        """Run a call on each partition's thread, at once.
+
+        Raises:
+            StoreFailed: the disk is full, or what it has is damaged.
+        """
         loop = asyncio.get_running_loop()
         futures = [loop.run_in_executor(self._threads[i], call) for i, call in calls.items()]
-        return [await future for future in futures]
+        try:
+            return [await future for future in futures]
+        except Exception as error:
+            if type(error) is not Exception and not isinstance(error, OSError):  # the engine raises `Exception` itself
+                raise
+            why = str(error).partition("\n")[0][:300]
+            raise StoreFailed(f"the index in {self._path} could not be read or written: {why}") from error
 
     # ── on a partition's thread ────────────────────────────────────────────────────────────────────────────────────────
     def _upsert(self, i: int, points: Sequence[IndexPoint]) -> None:

@@ -195,6 +195,26 @@ async def test_whoever_is_cancelled_while_an_index_is_opened_holds_the_folder_un
     assert await kept(tmp_path) == ["a"]  # from the table that a clean end leaves
 
 
+def test_a_disk_that_is_full_while_it_serves_is_a_sentence(tmp_path: Path):
+    code = (
+        "import asyncio, resource, signal\n"
+        "import numpy as np\n"
+        "from pathlib import Path\n"
+        "from foa.index.edge import EdgeIndex\n"
+        "from foa.ports import IndexPoint\n"
+        "async def main():\n"
+        f"    index = EdgeIndex(256, path=Path({str(tmp_path)!r}))\n"
+        "    points = [IndexPoint(agent=f'a{i}', vector=row) for i, row in enumerate(np.eye(256, dtype=np.float32))]\n"
+        "    await index.upsert(points)\n"
+        "    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))  # no file grows past 64 bytes\n"
+        "    await index.save()\n"
+        "asyncio.run(main())"
+    )
+    done = subprocess.run([sys.executable, "-B", "-c", code], capture_output=True, text=True, check=False)
+    assert f"foa.errors.StoreFailed: the index in {tmp_path} could not be read or written: " in done.stderr
+
+
 # ── a Qdrant server ────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_every_orchestrator_and_embedder_has_a_collection_of_its_own():
     settings = told(index="qdrant", index_url="http://q:6333")
