@@ -57,7 +57,7 @@ class Layer:
         unknown = [] if everyone else [slot for slot, _, _ in likely if slot not in worded]
         told = worded | self.shard.scores(rare, unknown)
         more = self.shard.scores(common, [slot for slot, _, _ in likely])
-        return best([Scored(slot, near, told.get(slot, 0.0) + more.get(slot, 0.0)) for slot, near, _ in likely], query)
+        return best([Scored(slot, cosine, told.get(slot, 0.0) + more.get(slot, 0.0)) for slot, cosine, _ in likely], query)
 
     def having(self, words: Sequence[int]) -> list[float]:
         """Tell how many agents have each of these words; of an indexed layer of which some had left at this start, about.
