@@ -111,7 +111,7 @@ async def test_a_state_folder_that_is_none_is_a_sentence_and_exit_code_11(tmp_pa
     async with world(tmp_path) as made:
         asking = ask(made, FOA_STATE_DIR=str(tmp_path / "file" / "state"))
         assert await asking.ended() == 11
-    assert "the state folder" in asking.errors
+    assert f"the folder {tmp_path / 'file' / 'state'} cannot be written" in asking.errors
     assert len(asking.errors.splitlines()) == 1
 
 
