@@ -19,7 +19,8 @@ from foa.index.table import SLOTS, Table
 from foa.ports import IndexQuery
 from foa.values.evidence import fuse
 
-_LIKELY = 64  # least that are scored by all words, also where the best one alone is asked for
+_LIKELY = 96  # least that are scored by all words, also where the best one alone is asked for
+_UNTOLD = 0.7  # of the least score that words found: what is taken for who is near and was not found by them
 _WEAK = 0.08  # share of points from which a filter that many pass is applied after the search
 
 
@@ -53,7 +54,9 @@ class Layer:
         further = {slot: score for slot, score in worded.items() if slot not in near}
         if len(near) >= most:
             further = _reaching(further, found, query)
-        likely = best(found + self._compared(further, query), replace(query, k=max(2 * query.k, _LIKELY)))
+        untold = 0.0 if everyone else _UNTOLD * min(worded.values())
+        guessed = [Scored(slot, cosine, worded.get(slot, untold)) for slot, cosine in near.items()]
+        likely = best(guessed + self._compared(further, query), replace(query, k=max(2 * query.k, _LIKELY)))
         unknown = [] if everyone else [slot for slot, _, _ in likely if slot not in worded]
         told = worded | self.shard.scores(rare, unknown)
         more = self.shard.scores(common, [slot for slot, _, _ in likely])
