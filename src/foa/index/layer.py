@@ -19,7 +19,7 @@ from foa.index.table import SLOTS, Table
 from foa.ports import IndexQuery
 from foa.values.evidence import fuse
 
-_LIKELY = 96  # least that are scored by all words, also where the best one alone is asked for
+_LIKELY = 192  # least that are scored by all words, also where the best one alone is asked for
 _UNTOLD = 0.7  # of the least score that words found: what is taken for who is near and was not found by them
 _WEAK = 0.08  # share of points from which a filter that many pass is applied after the search
 

@@ -41,7 +41,7 @@ class EdgeOptions:
     #: agents that a search by vector looks at where words count as well, a search by words at twice as many; for a hundred
     #: thousand points, twice as many for each ten times as many
     looked_at: int = 64
-    postings: int = 50_000  #: most that choose those that a search by words looks at; the words of fewest points first
+    postings: int = 100_000  #: most that choose those that a search by words looks at; the words of fewest points first
     scan_below: int = 20_000  #: points, or matches of a filter, up to which all are compared by their codes
     index_from: int = 10_000  #: unindexed points from which a build starts
     build_threads: int = 1
