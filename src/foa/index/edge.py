@@ -123,8 +123,7 @@ class EdgeIndex:
         except Exception as error:
             if type(error) is not Exception and not isinstance(error, OSError):  # the engine raises `Exception` itself
                 raise
-            why = str(error).partition("\n")[0][:300]
-            raise StoreFailed(f"the index in {self._path} could not be read or written: {why}") from error
+            raise StoreFailed(f"the index in {self._path} could not be read or written: {_why(error)}") from error
 
     # ── on a partition's thread ────────────────────────────────────────────────────────────────────────────────────────
     def _upsert(self, i: int, points: Sequence[IndexPoint]) -> None:
@@ -161,5 +160,11 @@ def _opened(folder: Path, dimension: int, options: EdgeOptions) -> Partition:
         # the engine raises `Exception` itself, and what it panics with is none
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        why = str(error).partition("\n")[0][:300]
-        raise StoreFailed(f"{folder}: cannot read the index ({why}); remove the folder, it will be built again") from error
+        raise StoreFailed(
+            f"{folder}: cannot read the index ({_why(error)}); remove the folder, it will be built again"
+        ) from error
+
+
+def _why(error: BaseException) -> str:
+    """What the engine says, without the trace that it adds."""
+    return str(error).partition("\n")[0][:300]

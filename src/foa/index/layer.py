@@ -47,16 +47,15 @@ class Layer:
         most = max(query.k, self.shard.options.near(round(share * size))) if words else query.k
         near = self._nearest(query, most, share)
         if not words:
-            return [Scored(slot, cosine, 0.0) for slot, cosine in near.items()]
+            return _with_words(near, {})
         rare, common = self.shard.rarest(words)
         worded, everyone = self._by_words(rare, query, 2 * most)
-        found = [Scored(slot, cosine, worded.get(slot, 0.0)) for slot, cosine in near.items()]
         further = {slot: score for slot, score in worded.items() if slot not in near}
-        if len(near) >= most:
-            further = _reaching(further, found, query)
+        if further and len(near) >= most:
+            further = _reaching(further, _with_words(near, worded), query)
         untold = 0.0 if everyone else _UNTOLD * min(worded.values())
-        guessed = [Scored(slot, cosine, worded.get(slot, untold)) for slot, cosine in near.items()]
-        likely = best(guessed + self._compared(further, query), replace(query, k=max(2 * query.k, _LIKELY)))
+        found = _with_words(near, worded, untold) + self._compared(further, query)
+        likely = best(found, replace(query, k=max(2 * query.k, _LIKELY)))
         unknown = [] if everyone else [slot for slot, _, _ in likely if slot not in worded]
         told = worded | self.shard.scores(rare, unknown)
         more = self.shard.scores(common, [slot for slot, _, _ in likely])
@@ -145,10 +144,13 @@ class Layer:
         return found
 
 
+def _with_words(near: Scores, worded: Scores, otherwise: float = 0.0) -> list[Scored]:
+    """Those that are near, each with its score by words, or with this one where it has none."""
+    return [Scored(slot, cosine, worded.get(slot, otherwise)) for slot, cosine in near.items()]
+
+
 def _reaching(further: Scores, found: Sequence[Scored], query: IndexQuery) -> Scores:
     """Those that can still be among the best, although they are no nearer than the last that was found by vector."""
-    if not further:
-        return further
     least = np.partition(fused(found, query), -query.k)[-query.k]
     scores = np.fromiter(further.values(), np.float32, len(further))
     reached = fuse(np.full_like(scores, found[-1].similarity), scores, query.kappa) >= least
