@@ -37,7 +37,7 @@ def build(job: BuildJob) -> None:
         poured.close()
         shutil.rmtree(copy)
     shard.optimize()
-    shard.count_words()
+    shard.write_words()
     shard.close()
 
 

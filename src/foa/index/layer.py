@@ -1,7 +1,7 @@
 """One layer of an index, searched by vector and by words.
 
-    vector ─► the nearest ──────┐
-    words ──► the best by words ┴► of each the score it lacks ─► joined ─► the best k
+    vector ─► the nearest ─────────────────────┐
+    words ──► the best by those that are rarest ┴► of each the score it lacks ─► joined ─► the best k
 
 Whoever is best by both together may be so by neither alone, so both searches look further than k.
 """
@@ -9,7 +9,8 @@ Whoever is best by both together may be so by neither alone, so both searches lo
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -35,31 +36,30 @@ class Layer:
     dead: set[int] = field(default_factory=set[int])  #: point ids that are masked
     building: bool = False
 
-    def search(self, query: IndexQuery, words: Mapping[int, float]) -> list[Scored]:
+    def search(self, query: IndexQuery, words: Mapping[int, float], second: Executor) -> list[Scored]:
         """Give the best k of those that pass the filter, by vector and, where there are words, by them; best first.
 
         Args:
             query: vector, filter, k and κ.
             words: of its text, by their hashes, each with what it weighs.
+            second: a thread that searches by words meanwhile; the engine lets the interpreter go.
         """
         size = len(self.shard)
         share = max(1, self.shard.matches(query)) / size
-        most = max(query.k, self.shard.options.near(round(share * size))) if words else query.k
-        near = self._nearest(query, most, share)
         if not words:
-            return _with_words(near, {})
-        rare, common = self.shard.rarest(words)
-        worded, everyone = self._by_words(rare, query, 2 * most)
-        further = {slot: score for slot, score in worded.items() if slot not in near}
-        if further and len(near) >= most:
-            further = _reaching(further, _with_words(near, worded), query)
-        untold = 0.0 if everyone else _UNTOLD * min(worded.values())
-        found = _with_words(near, worded, untold) + self._compared(further, query)
-        likely = best(found, replace(query, k=max(2 * query.k, _LIKELY)))
-        unknown = [] if everyone else [slot for slot, _, _ in likely if slot not in worded]
-        told = worded | self.shard.scores(rare, unknown)
-        more = self.shard.scores(common, [slot for slot, _, _ in likely])
-        return best([Scored(slot, cosine, told.get(slot, 0.0) + more.get(slot, 0.0)) for slot, cosine, _ in likely], query)
+            near = self._nearest(query, query.k, share)
+            return [Scored(slot, cosine, 0.0) for slot, cosine in near.items()]
+        most = max(query.k, self.shard.options.near(round(share * size)))
+        by_words = second.submit(self._by_words, self.shard.rarest(words), query, 2 * most)
+        near = self._nearest(query, most, share)
+        slots = list(near | by_words.result())
+        lexical = self.shard.forward.scores(words, slots)
+        found = list(map(Scored, slots, near.values(), lexical.tolist()))
+        further = slice(len(near), None)
+        worded = dict(zip(slots[further], lexical[further].tolist(), strict=True))
+        if worded and len(near) >= most:
+            worded = _reaching(worded, found, query)
+        return best(found + self._compared(worded, query), query)
 
     def having(self, words: Sequence[int]) -> list[float]:
         """Tell how many agents have each of these words; of an indexed layer of which some had left at this start, about.
@@ -115,15 +115,16 @@ class Layer:
         return {slot: score for slot, score in found.items() if slot in allowed}
 
     # ── by words ───────────────────────────────────────────────────────────────────────────────────────────────────────
-    def _by_words(self, words: Mapping[int, float], query: IndexQuery, most: int) -> tuple[Scores, bool]:
-        """At least so many of the best, and whether they are all who have one of the words; asked again as in `_nearest`."""
+    def _by_words(self, words: Mapping[int, float], query: IndexQuery, most: int) -> Scores:
+        """At least so many of the best; asked again as in `_nearest`."""
         limit = most
-        while True:
+        while words:
             points = self.shard.by_words(words, query, limit=limit)
             found = self._alive(points)
             if len(found) >= most or len(points) < limit:
-                return found, len(points) < limit
+                return found
             limit *= 4
+        return {}
 
     def _compared(self, worded: Scores, query: IndexQuery) -> list[Scored]:
         """Those that words found, with their cosines."""
@@ -142,11 +143,6 @@ class Layer:
         for one, score in self._alive(points).items():
             found.setdefault(one % SLOTS, score)
         return found
-
-
-def _with_words(near: Scores, worded: Scores, otherwise: float = 0.0) -> list[Scored]:
-    """Those that are near, each with its score by words, or with this one where it has none."""
-    return [Scored(slot, cosine, worded.get(slot, otherwise)) for slot, cosine in near.items()]
 
 
 def _reaching(further: Scores, found: Sequence[Scored], query: IndexQuery) -> Scores:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,7 +48,7 @@ class _Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Partition:
-    """The layers of one folder. Synchronous, for one thread, and a second one while it builds."""
+    """The layers of one folder. Synchronous, for one thread, and another one while it builds."""
 
     def __init__(self, path: Path, *, dimension: int, options: EdgeOptions) -> None:
         self._path = path
@@ -63,6 +64,7 @@ class Partition:
         self._saving = threading.Lock()  # around the manifest
         self._stopping = False
         self._layers: list[Layer] = []  # oldest first; the last one is the fresh one
+        self._second = ThreadPoolExecutor(1, thread_name_prefix="index-words")  # starts with the first search by words
         self._load()
 
     def __len__(self) -> int:
@@ -115,7 +117,7 @@ class Partition:
             return []
         simpler = self._simplified(query)
         words = self._weighed(query.text, layers)
-        found = [one for layer in layers for one in layer.search(simpler, words)]
+        found = [one for layer in layers for one in layer.search(simpler, words, self._second)]
         hits = found if len(layers) == 1 else best(found, simpler)
         return [Hit(agent=self._table.agent(slot), similarity=near, lexical=worded) for slot, near, worded in hits]
 
@@ -232,6 +234,7 @@ class Partition:
     # ── on disk ────────────────────────────────────────────────────────────────────────────────────────────────────────
     def close(self) -> None:
         """Write everything to disk and let go. No build runs."""
+        self._second.shutdown()
         self._save()
         for layer in self._layers:
             layer.shard.close()

@@ -9,17 +9,17 @@ import itertools
 import math
 import sys
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import qdrant_edge as edge
 
 from foa.index.counts import WordCounts
+from foa.index.forward import ForwardIndex
 from foa.index.found import Scores
-from foa.index.table import Row, point_ids
+from foa.index.table import SLOTS, Row, point_ids
 from foa.index.words import document_weights
 from foa.ports import IndexPoint, IndexQuery
 from foa.values.ids import AgentId
@@ -27,7 +27,6 @@ from foa.values.vcv import Vector
 
 _LEAST_SCORED = 64  #: of the best by their codes
 _COUNTS = "words"  # file of an indexed shard: how many agents had each word when it was indexed
-_COUNTED_AT_ONCE = 1_000_000  # words
 _AT_ONCE = 250  # points that are read or deleted, in some 3 ms, in which the engine holds the interpreter
 
 
@@ -92,6 +91,7 @@ class Shard:
         self.path = path
         self.options = options
         self.counts = WordCounts()  #: how many agents have each word, from `know_words` on
+        self.forward = ForwardIndex()  #: which words each agent has, from `know_words` on
         self._engine = _open(path, dimension, options)
         self._size: int | None = None  # asking the engine takes longer than all else that a search does with it
         self._whole = threading.Lock()  # a flush, which may be another thread's, has all of an agent or nothing
@@ -99,11 +99,11 @@ class Shard:
     def upsert(self, points: Sequence[tuple[IndexPoint, Row]]) -> None:
         """Store agents."""
         made: list[edge.Point] = []
-        worded: list[list[int]] = []
+        worded: list[tuple[int, dict[int, float]]] = []
         shared: list[tuple[list[Any], dict[str, Any]]] = []
         for point, row in points:
             words = document_weights(point.text, point.proved) if self.options.words else {}
-            worded.append(list(words))
+            worded.append((row.slot, words))
             payload = _payload(point)
             main, *more = point_ids(row.slot, row.vectors)
             made.append(edge.Point(main, _vectors(point, words), payload | {"n": row.vectors, "h": row.digest}))
@@ -116,8 +116,9 @@ class Shard:
             self._engine.update(edge.UpdateOperation.upsert_points(made))
             for ids, payload in shared:  # once for all of an agent: the engine's reading of a payload is what costs
                 self._engine.update(edge.UpdateOperation.set_payload(ids, payload))
-        for words in worded:
-            self.counts.add(words)
+        for slot, words in worded:
+            self.counts.add(list(words))
+            self.forward.put(slot, words)
 
     def delete(self, ids: Sequence[int]) -> None:
         """Forget points; unknown ones do nothing. Their words are counted on: `uncount` comes before."""
@@ -126,11 +127,10 @@ class Shard:
             self._engine.update(edge.UpdateOperation.delete_points(some))
 
     def uncount(self, ids: Sequence[int]) -> None:
-        """Count the words of these points no more; unknown ones do nothing."""
-        for some in _parts(ids) if self.options.words else ():
-            for record in self._engine.retrieve(some, with_payload=False, with_vector=["w"]):
-                self.counts.drop(_words_of(record.vector))
-                self.counts.points -= 1
+        """Count the words of the agents of these points no more; unknown ones do nothing."""
+        known = [one for one in ids if one % SLOTS in self.forward]
+        self.counts.points -= len(known)
+        self.counts.drop(self.forward.drop([one for one in known if one < SLOTS]).tolist())
 
     def nearest(self, query: IndexQuery, *, limit: int, wider: float = 1.0, exact: bool = False) -> Scores:
         """Give the nearest points that pass the filter, with their cosines, best first.
@@ -162,26 +162,20 @@ class Shard:
             query: its filter.
             limit: most points.
         """
-        return self._by_words(words, _filter(query), limit)
-
-    def scores(self, words: Mapping[int, float], ids: Collection[int]) -> Scores:
-        """Give the BM25 scores of those of these points that have one of the words."""
-        return self._by_words(words, _only(ids), len(ids)) if ids else {}
+        nearest = edge.Query.Nearest(edge.SparseVector(list(words), list(words.values())), using="w")
+        return self._query(nearest, _filter(query), limit, edge.SearchParams())
 
     def similarities(self, vector: Vector, ids: Sequence[int]) -> Scores:
         """Give the cosines of these points, best first."""
         nearest = edge.Query.Nearest(vector.tolist(), using="c")
         return self._query(nearest, _only(ids), len(ids), edge.SearchParams(exact=True))
 
-    def rarest(self, words: Mapping[int, float]) -> tuple[Mapping[int, float], Mapping[int, float]]:
-        """Give the rarest of the words that somebody here has, and the rest of these.
-
-        The rarest are as many as `postings` agents have together, and at least one.
-        """
+    def rarest(self, words: Mapping[int, float]) -> Mapping[int, float]:
+        """Give the rarest of the words that somebody here has: as many as `postings` agents have together, one at least."""
         here = sorted((count, word) for count, word in zip(self.counts.of(list(words)), words, strict=True) if count > 0)
         so_far = list(itertools.accumulate(count for count, _ in here))
         rare = max(1, bisect.bisect_right(so_far, self.options.postings))
-        return {word: words[word] for _, word in here[:rare]}, {word: words[word] for _, word in here[rare:]}
+        return {word: words[word] for _, word in here[:rare]}
 
     def rows(self) -> list[Row]:
         """Give what is remembered of every agent here."""
@@ -230,41 +224,37 @@ class Shard:
         self._engine.optimize()
 
     def know_words(self, *, sealed: bool) -> None:
-        """Have `counts`: of what is stored, or, where nothing more will be stored, of when it was indexed."""
+        """Have `counts` and `forward`: of what is stored, or, where nothing more will be stored, of when it was indexed."""
         if not self.options.words:
             return
-        if sealed and (counts := WordCounts.read(self.path / _COUNTS)):
-            self.counts = counts
+        counts, forward = WordCounts.read(self.path / _COUNTS), ForwardIndex.read(self.path)
+        if sealed and counts and forward:
+            self.counts, self.forward = counts, forward
         elif sealed:
-            self.count_words()
+            self.write_words()
         else:
-            self.counts = self._counted()
+            self._read_words()
 
-    def count_words(self) -> None:
-        """Count the words again, some 15 µs a point, and write the counts down: nothing will be stored any more."""
+    def write_words(self) -> None:
+        """Read the words again, some 20 µs a point, and write them down by agent: nothing will be stored any more."""
         if self.options.words:
-            self.counts = self._counted()
+            self._read_words()
             self.counts.write(self.path / _COUNTS, points=len(self))
+            self.forward.write(self.path)
+            self.forward = ForwardIndex.read(self.path) or self.forward
 
-    def _counted(self) -> WordCounts:
-        counts, offset = WordCounts(), None
-        found: list[int] = []
+    def _read_words(self) -> None:
+        self.counts, self.forward = WordCounts(), ForwardIndex()
+        offset = None
         while True:
             request = edge.ScrollRequest(offset=offset, limit=2_000, with_payload=False, with_vector=["w"])
             records, offset = self._engine.scroll(request)
             for record in records:
-                found += _words_of(record.vector)
-            if offset is None or len(found) > _COUNTED_AT_ONCE:
-                counts.add_all(np.array(found, np.uint32))
-                found = []
+                if record.id < SLOTS:  # type: ignore[operator]
+                    self.forward.put(record.id, _words_of(record.vector))  # type: ignore[arg-type]
             if offset is None:
-                return counts
-
-    def _by_words(self, words: Mapping[int, float], only: edge.Filter | None, limit: int) -> Scores:
-        if not words:
-            return {}
-        sparse = edge.SparseVector(list(words), list(words.values()))
-        return self._query(edge.Query.Nearest(sparse, using="w"), only, limit, edge.SearchParams())
+                break
+        self.counts.add_all(self.forward.every_word())
 
     def _query(self, query: edge.Query, only: edge.Filter | None, limit: int, params: edge.SearchParams) -> Scores:
         request = edge.QueryRequest(limit=limit, query=query, filter=only, params=params, with_payload=False)
@@ -285,8 +275,8 @@ def _parts(ids: Sequence[int]) -> Iterator[list[Any]]:
         yield list(ids[start : start + _AT_ONCE])
 
 
-def _words_of(vectors: Any) -> Sequence[int]:
-    return vectors["w"].indices if vectors else ()
+def _words_of(vectors: Any) -> dict[int, float]:
+    return dict(zip(vectors["w"].indices, vectors["w"].values, strict=True)) if vectors else {}
 
 
 def _row(slot: int, payload: dict[str, Any]) -> Row:
