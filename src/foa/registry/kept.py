@@ -41,8 +41,8 @@ class Kept:
         while True:
             found = await self._index.search(replace(query, k=k))
             hits = [hit for hit in found if hit.agent in admitted]
-            if len(hits) == len(found) or len(found) < k or k >= _WIDEST:
-                return hits if k == query.k else hits[: query.k]
+            if len(hits) >= query.k or len(found) < k or k >= _WIDEST:
+                return hits[: query.k]
             k = min(4 * k, _WIDEST)
 
     async def take_out(self, belongs: Callable[[AgentId], bool], *, wait: bool) -> None:

@@ -11,7 +11,7 @@ from tests.unit.test_card import HashEmbedder
 from foa.errors import ModelUnreachable
 from foa.index.edge import EdgeIndex
 from foa.index.exact import ExactIndex
-from foa.ports import Embedder, IndexPoint, IndexQuery
+from foa.ports import Embedder, Hit, IndexPoint, IndexQuery
 from foa.registry.admission import RegistryLimits
 from foa.registry.card import build_vcv, encode_card
 from foa.registry.keys import new_key
@@ -91,6 +91,31 @@ async def test_a_search_asks_past_those_that_are_not_admitted(tmp_path: Path):
     await index.upsert(strangers)
     hits = await registry.search(IndexQuery(vector=query, k=4))
     assert [hit.agent for hit in hits] == ["a"]
+    await registry.aclose()
+
+
+class Asked(ExactIndex):
+    """Remembers how many hits it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(256)
+        self.most = list[int]()
+
+    async def search(self, query: IndexQuery) -> Sequence[Hit]:
+        self.most.append(query.k)
+        return await super().search(query)
+
+
+async def test_a_search_asks_for_no_more_than_it_takes_to_find_enough_that_are_admitted():
+    index = Asked()
+    registry = Registry(index, HashEmbedder(), clock=HandClock(), limits=LIMITS)
+    vcv = await registry.admit(await card("a"))
+    query = near(vcv.c, 999)  # a stranger says just this, the agent almost this, 500 the opposite: k = 1 has only a stranger
+    others = {"near": query} | {f"far{i}": near(-vcv.c, i) for i in range(500)}
+    await index.upsert([IndexPoint(agent=AgentId(name), vector=vector) for name, vector in others.items()])
+    hits = await registry.search(IndexQuery(vector=query, k=1))
+    assert [hit.agent for hit in hits] == ["a"]
+    assert index.most == [1, 4]
     await registry.aclose()
 
 
