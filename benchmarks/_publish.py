@@ -29,9 +29,10 @@ _KEYS = 8
 async def publish(registry: Registry, embedder: WordLlamaEmbedder, updates: int, options: EdgeOptions) -> dict[str, Any]:
     """Publish so many cards, `PER_SECOND`; gives the figures."""
     cards = await _cards(updates, embedder)
-    filler = range(options.index_from)
-    more = [point(made(10**7 + i, f"filler number {i}", _unit(i, embedder.dimension), set())) for i in filler]
-    await registry.index.upsert(more)  # and a build begins
+    filler = [made(10**7 + i, f"filler number {i}", _unit(i, embedder.dimension), set()) for i in range(options.index_from)]
+    for vcv in filler:
+        registry.roster.put(vcv, vcv.e)
+    await registry.index.upsert([point(vcv) for vcv in filler])  # and a build begins
     latencies, sizes, found = list[float](), list[int](), list[Vcv]()
     begin = time.perf_counter()
     while len(found) < updates:
