@@ -11,13 +11,14 @@ from pathlib import Path
 
 import msgspec
 
+from foa.index.files import copy_folder
 from foa.index.shard import EdgeOptions, Shard
 
 
 class BuildJob(msgspec.Struct, frozen=True, kw_only=True):
     """What to build."""
 
-    sources: tuple[str, ...]  #: folders of flushed shards, the largest first
+    sources: tuple[str, ...]  #: folders of shards, the largest first; what is not in their files yet is in their logs
     target: str  #: folder that does not exist yet
     dimension: int
     options: EdgeOptions
@@ -27,13 +28,14 @@ def build(job: BuildJob) -> None:
     """Bring the sources together in the target, index it, and write it to disk."""
     target = Path(job.target)
     first, *others = job.sources
-    shutil.copytree(first, target)
+    copy_folder(Path(first), target)
     shard = Shard(target, dimension=job.dimension, options=job.options)
     for i, source in enumerate(others):
         copy = target.with_name(f"{target.name}.copy{i}")
-        shutil.copytree(source, copy)
+        copy_folder(Path(source), copy)
         poured = Shard(copy, dimension=job.dimension, options=job.options)
         shard.pour(poured)
+        shard.flush()  # what is logged twice does not grow as large as all of it
         poured.close()
         shutil.rmtree(copy)
     shard.optimize()

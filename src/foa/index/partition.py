@@ -23,6 +23,7 @@ import msgspec
 from foa.errors import StoreFailed
 from foa.index.builder import BuildJob
 from foa.index.counts import idf
+from foa.index.files import all_to_disk, copy_folder
 from foa.index.found import best
 from foa.index.layer import Layer
 from foa.index.shard import EdgeOptions, Shard, digest, labels
@@ -150,7 +151,7 @@ class Partition:
 
     def prepare(self) -> Layer:
         """Make the layer that is to be the next fresh one."""
-        return self._open(self._new_number())
+        return self._empty()
 
     def freeze(self, fresh: Layer) -> list[Layer]:
         """Write to this layer from now on; gives those to index: what is not yet, and what is of up to twice that size."""
@@ -162,6 +163,7 @@ class Partition:
         for layer in sources:
             layer.building = True
         self._layers.append(fresh)
+        self._save([])  # what is stored from now on must be known to be there
         return sources
 
     def build(self, sources: Sequence[Layer]) -> Layer | None:
@@ -241,7 +243,7 @@ class Partition:
         self._write("table", self._table.encode())
 
     def save(self) -> None:
-        """Write what is new to disk, so that it outlives a kill. Layers that are being built from were written before."""
+        """Write what is new to disk, so that it outlives the machine. What is being built from was written before."""
         if self._unsaved:
             self._unsaved = False
             self._save([layer for layer in self._layers if not layer.building])
@@ -254,8 +256,10 @@ class Partition:
             self._recall(manifest.layers, manifest.sealed)
         keep = {layer.shard.path for layer in self._layers}
         _remove_folders(folder for folder in self._path.iterdir() if folder not in keep)
+        # to make an empty shard takes the engine some fifty writes to the disk, interpreter in hand; to open a copy, none
+        Shard(self._template, dimension=self._dimension, options=self._options).close()
         if not self._layers:
-            self._layers.append(self._open(self._new_number()))
+            self._layers.append(self._empty())
         self._save()
 
     def _manifest(self) -> _Manifest | None:
@@ -302,6 +306,13 @@ class Partition:
         part.write_bytes(data)
         part.replace(self._path / name)
 
+    def _empty(self) -> Layer:
+        """Make a layer of the empty shard."""
+        number = self._new_number()
+        copy_folder(self._template, self._folder(number))
+        all_to_disk(self._folder(number))
+        return self._open(number)
+
     def _open(self, number: int, *, sealed: bool = False) -> Layer:
         shard = Shard(self._folder(number), dimension=self._dimension, options=self._options)
         shard.know_words(sealed=sealed)
@@ -310,6 +321,10 @@ class Partition:
     def _new_number(self) -> int:
         self._next += 1
         return self._next
+
+    @property
+    def _template(self) -> Path:
+        return self._path / "empty"
 
     def _folder(self, number: int) -> Path:
         return self._path / f"layer-{number:06}"

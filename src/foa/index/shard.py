@@ -4,6 +4,7 @@ A point is one vector of one agent; its payload repeats what filters ask for. It
 """
 
 import bisect
+import contextlib
 import hashlib
 import itertools
 import math
@@ -17,6 +18,7 @@ from typing import Any
 import qdrant_edge as edge
 
 from foa.index.counts import WordCounts
+from foa.index.files import all_to_disk, to_disk
 from foa.index.forward import ForwardIndex
 from foa.index.found import Scores
 from foa.index.table import SLOTS, Row, point_ids
@@ -27,6 +29,8 @@ from foa.values.vcv import Vector
 
 _LEAST_SCORED = 64  #: of the best by their codes
 _COUNTS = "words"  # file of an indexed shard: how many agents had each word when it was indexed
+_LONG_LOG = 100 << 20  # bytes of a log's files of 32 MB; two are there before anything is logged, one full one stays
+_HALF = -1  # digest of an agent whose further vectors were not all stored when the process was killed: nobody's
 _AT_ONCE = 250  # points that are read or deleted, in some 3 ms, in which the engine holds the interpreter
 
 
@@ -100,22 +104,24 @@ class Shard:
         """Store agents."""
         made: list[edge.Point] = []
         worded: list[tuple[int, dict[int, float]]] = []
-        shared: list[tuple[list[Any], dict[str, Any]]] = []
+        further: list[edge.UpdateOperation] = []
         for point, row in points:
             words = document_weights(point.text, point.proved) if self.options.words else {}
             worded.append((row.slot, words))
             payload = _payload(point)
             main, *more = point_ids(row.slot, row.vectors)
-            made.append(edge.Point(main, _vectors(point, words), payload | {"n": row.vectors, "h": row.digest}))
+            known = {"n": row.vectors, "h": _HALF if more else row.digest}
+            made.append(edge.Point(main, _vectors(point, words), payload | known))
             for one, vector in zip(more, point.more_vectors, strict=True):
                 made.append(edge.Point(one, {"c": vector.tolist()}))
-            if more:
-                shared.append((more, payload))
+            if more:  # once for all of an agent: the engine's reading of a payload is what costs
+                further.append(edge.UpdateOperation.set_payload(list[Any](more), payload))
+                further.append(edge.UpdateOperation.set_payload([main], {"h": row.digest}))
         self._size = None
         with self._whole:
             self._engine.update(edge.UpdateOperation.upsert_points(made))
-            for ids, payload in shared:  # once for all of an agent: the engine's reading of a payload is what costs
-                self._engine.update(edge.UpdateOperation.set_payload(ids, payload))
+            for operation in further:
+                self._engine.update(operation)
         for slot, words in worded:
             self.counts.add(list(words))
             self.forward.put(slot, words)
@@ -197,12 +203,22 @@ class Shard:
         return self._size
 
     def flush(self) -> None:
-        """Write everything to disk."""
-        with self._whole:
-            self._engine.flush()
+        """Have everything outlive the machine. It outlives this process as soon as it is stored: the engine keeps a log.
+
+        Only the log is written to disk, and the interpreter let go meanwhile; the engine's own flush holds it through some
+        fifty writes to the disk, and is for a log that has become long, or is not there as in folders of before.
+        """
+        logged = 0
+        for file in (self.path / "wal").glob("*"):
+            with contextlib.suppress(FileNotFoundError):  # it was full and got another name, after it was written to disk
+                logged += to_disk(file)
+        if not 0 < logged <= _LONG_LOG:
+            with self._whole:
+                self._engine.flush()
 
     def close(self) -> None:
         """Flush and let go."""
+        all_to_disk(self.path)  # without the interpreter, so that little is left to write for the engine, which holds it
         self._engine.flush()
         self._engine.close()
 
@@ -338,5 +354,4 @@ def _config(dimension: int, options: EdgeOptions) -> edge.EdgeConfig:
         optimizers=edge.EdgeOptimizersConfig(default_segment_number=1, indexing_threshold=1_000),
         max_search_threads=options.search_threads,
         payload_memory=edge.Memory.Cold,
-        wal_enabled=False,
     )

@@ -207,7 +207,7 @@ def test_a_disk_that_is_full_while_it_serves_is_a_sentence(tmp_path: Path):
         "    points = [IndexPoint(agent=f'a{i}', vector=row) for i, row in enumerate(np.eye(256, dtype=np.float32))]\n"
         "    await index.upsert(points)\n"
         "    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "    resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))  # no file grows past 64 bytes\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (16, 16))  # no file grows past 16 bytes\n"
         "    await index.save()\n"
         "asyncio.run(main())"
     )
