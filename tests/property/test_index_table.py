@@ -1,7 +1,10 @@
 """The table of a partition, against a dictionary."""
 
+import itertools
 from collections import Counter
 
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,8 +44,11 @@ def check(table: Table, held: dict[AgentId, tuple[Row, int]]) -> None:
         assert table.points_of([row.slot]) == point_ids(row.slot, row.vectors)
         assert {one % SLOTS for one in table.points_of([row.slot])} == {row.slot}
     slots = [row.slot for row, _ in held.values()]
-    for asked in ((), ("p:gdpr",), ("p:gdpr", "k:draft")):
-        assert table.having(slots, asked) == {row.slot for row, _ in held.values() if set(asked) <= set(row.labels)}
+    homes = {home for _, home in held.values()}
+    for asked, home in itertools.product(((), ("p:gdpr",), ("p:gdpr", "k:draft")), homes):
+        told = table.having(np.array(slots, np.uint32), asked, home=home).tolist()
+        assert told == [at == home and set(asked) <= set(row.labels) for row, at in held.values()]
+    assert all(table.at(home) == sum(at == home for _, at in held.values()) for home in range(80))
     counted = Counter(label for row, _ in held.values() for label in row.labels)
     assert all(table.labelled(label) == counted[label] for label in ("p:gdpr", "p:phi", "k:draft", "p:unheard-of"))
     copy = Table.decode(table.encode())
@@ -98,3 +104,26 @@ def test_a_later_layer_has_the_later_word():
     assert sorted(table.restore([row("b", 5), row("c", 0)], home=2)) == [0, 5]
     check(table, {AgentId("b"): (row("b", 5), 2), AgentId("c"): (row("c", 0), 2)})
     assert {table.new_slot() for _ in range(4)} == {1, 2, 3, 4}
+
+
+def test_label_sets_that_nobody_has_any_more_do_not_pile_up(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("foa.index.table._MOST_SETS", 10)
+    table = Table()
+    table.put(Row(agent=AgentId("stays"), slot=table.new_slot(), vectors=1, digest=1, labels=("p:phi",)), home=1)
+    for i in range(200):
+        slot = table.new_slot()
+        table.put(Row(agent=AgentId("comes"), slot=slot, vectors=1, digest=1, labels=(f"p:{i}",)), home=1)
+        slots = np.array([0, slot], np.uint32)
+        assert table.having(slots, ["p:phi"], home=1).tolist() == [True, False]
+        assert table.having(slots, [f"p:{i}"], home=1).tolist() == [False, True]
+        table.drop(AgentId("comes"))
+        # ten, twice the one or two agents there are, and one that is new
+        assert len(table._sets) <= 10 + 4 + 1
+
+
+def test_many_questions_about_labels_do_not_pile_up():
+    table = Table()
+    table.put(Row(agent=AgentId("a"), slot=table.new_slot(), vectors=1, digest=1, labels=("p:7",)), home=1)
+    for i in [*range(200), 7]:
+        assert table.having(np.array([0], np.uint32), [f"p:{i}"], home=1).tolist() == [i == 7]
+    assert len(table._having) <= 64

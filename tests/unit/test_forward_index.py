@@ -1,15 +1,10 @@
 """The words of each agent, kept by agent."""
 
-from itertools import product
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from foa.index.forward import ForwardIndex
-
-_COLUMNS = ("rows", "ends", "words", "weights")
-_DAMAGE = ("missing", "cut", "other kind", "no array")
 
 
 def _two() -> ForwardIndex:
@@ -45,7 +40,9 @@ def test_who_was_dropped_is_not_there_and_its_words_are_told() -> None:
     assert sorted(index.drop([7, 900]).tolist()) == [10, 20]
     assert index.drop([7]).tolist() == []
     assert [slot in index for slot in (7, 3, 900)] == [False, True, False]
-    assert index.every_word().tolist() == [20, 30]
+    words, slots, weights = (column.tolist() for column in index.postings())
+    assert (words, slots, weights) == ([20, 30], [3, 3], [4, 0.5])
+    assert (len(index), index.written) == (1, 2)
 
 
 def test_a_slot_that_is_taken_again_has_the_new_words_only() -> None:
@@ -75,28 +72,3 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert read.scores({20: 3.0, 30: 2.0}, [7, 3]).tolist() == [0, 13]
     assert read.drop([3]).tolist() == [20, 30]
     assert 3 not in read
-
-
-# rows that are cut are those of fewer slots
-@pytest.mark.parametrize(("column", "damage"), sorted(set(product(_COLUMNS, _DAMAGE)) - {("rows", "cut")}))
-def test_a_damaged_file_is_known_as_such(tmp_path: Path, column: str, damage: str) -> None:
-    _two().write(tmp_path)
-    file = tmp_path / f"words-{column}.npy"
-    stored = np.load(file)
-    if damage == "missing":
-        file.unlink()
-    elif damage == "cut":
-        np.save(file, stored[:-1])
-    elif damage == "other kind":
-        np.save(file, stored.astype(np.float64))
-    else:
-        file.write_bytes(b"\x93NUMPY nonsense")
-    assert ForwardIndex.read(tmp_path) is None
-
-
-def test_ends_that_go_back_or_rows_beyond_them_are_damage(tmp_path: Path) -> None:
-    for column, values in (("ends", [0, 0, 3, 2]), ("rows", [0, 0, 0, 9])):
-        _two().write(tmp_path)
-        file = tmp_path / f"words-{column}.npy"
-        np.save(file, np.array(values, np.load(file).dtype))
-        assert ForwardIndex.read(tmp_path) is None

@@ -2,34 +2,21 @@
 
 import math
 import operator
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 _MOST_LOOSE = 65_536  # words that came and went, kept as objects: a column takes 8 bytes a word, a Counter a hundred
 
 
-class _Saved(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """Counts on disk. The columns are those of `WordCounts`, as this machine has them in memory."""
-
-    order: str
-    points: int
-    words: bytes
-    counts: bytes
-
-
 class WordCounts:
     """Counts by a word's 32-bit hash: in columns, and beside them what came and went since."""
 
-    def __init__(self) -> None:
-        """Begin with none."""
-        self.points = 0  #: that there were when the counts were written, less those that were dropped since
-        self._words = np.zeros(0, np.uint32)  # ascending
-        self._counts = np.zeros(0, np.int32)
+    def __init__(self, words: NDArray[np.uint32] | None = None, counts: NDArray[np.int32] | None = None) -> None:
+        """Begin with these words, ascending, and how many agents have each; or with none."""
+        self._words = np.zeros(0, np.uint32) if words is None else words
+        self._counts = np.zeros(0, np.int32) if counts is None else counts
         self._since = dict[int, int]()
 
     def add(self, words: Sequence[int]) -> None:
@@ -53,29 +40,6 @@ class WordCounts:
         at = np.minimum(self._words.searchsorted(asked), len(self._words) - 1)
         found = np.where(self._words[at] == asked, self._counts[at], 0).tolist()
         return list(map(operator.add, found, since)) if self._since else found
-
-    def write(self, file: Path, *, points: int) -> None:
-        """Write them down, for `read`, and how many points there are."""
-        self._gather()
-        saved = _Saved(order=sys.byteorder, points=points, words=self._words.tobytes(), counts=self._counts.tobytes())
-        part = file.with_suffix(".part")
-        part.write_bytes(msgspec.msgpack.encode(saved))
-        part.replace(file)
-        self.points = points
-
-    @classmethod
-    def read(cls, file: Path) -> "WordCounts | None":
-        """Give what was written; None where that is not there, damaged, or of another kind of machine."""
-        counts = cls()
-        try:
-            saved = msgspec.msgpack.decode(file.read_bytes(), type=_Saved)
-            counts._words, counts._counts = np.frombuffer(saved.words, np.uint32), np.frombuffer(saved.counts, np.int32)
-        except (OSError, msgspec.MsgspecError, ValueError):
-            return None
-        counts.points = saved.points
-        same = len(counts._words) == len(counts._counts) and saved.order == sys.byteorder
-        right = same and (counts._words[1:] > counts._words[:-1]).all() and (counts._counts > 0).all()
-        return counts if right else None
 
     def _change(self, words: Sequence[int], by: int) -> None:
         since = self._since

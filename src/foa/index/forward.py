@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from foa.index.columns import Column, ascends, read_columns, write_columns
 from foa.values.vcv import Vector
 
-_COLUMNS = {"rows": "u4", "ends": "u8", "words": "u4", "weights": "f2"}  # on disk
+_KINDS = {"words-rows": "u4", "words-ends": "u8", "words": "u4", "words-weights": "f2"}
 _LOW = 0xFFFF  # by these bits of their hashes most words are known not to be asked for
 _LOOSE = 65_536  # words of agents that left, and half of all: then the columns are made anew
 
@@ -30,6 +31,21 @@ class ForwardIndex:
         self._words: Any = array("I")
         self._weights: Any = array("f")
         self._left = 0  # words of agents that left
+        self._agents = 0
+
+    def __len__(self) -> int:
+        """How many agents are here; where columns were read, of those that were written."""
+        return self._agents
+
+    @property
+    def written(self) -> int:
+        """How many agents' words there are, of those that left as well."""
+        return len(self._ends) - 2
+
+    @property
+    def reach(self) -> int:
+        """All slots are below this."""
+        return len(self._rows)
 
     def __contains__(self, slot: int) -> bool:
         return slot < len(self._rows) and bool(self._rows[slot])
@@ -42,6 +58,7 @@ class ForwardIndex:
         self._words.extend(weights)
         self._weights.extend(weights.values())
         self._ends.append(len(self._words))
+        self._agents += 1
 
     def drop(self, slots: Sequence[int]) -> NDArray[np.uint32]:
         """Forget agents; gives the words that each of them had. Unknown slots do nothing."""
@@ -50,6 +67,7 @@ class ForwardIndex:
         for slot in slots:
             if slot in self:
                 self._rows[slot] = 0
+                self._agents -= 1
         self._left += len(words)
         if self._left > max(_LOOSE, len(self._words) // 2) and isinstance(self._words, array):
             self._gather()
@@ -75,39 +93,32 @@ class ForwardIndex:
         told = np.asarray(self._weights)[at[likely]] * weighs[place]
         return np.bincount(whose[likely], told, minlength=len(slots)).astype(np.float32)
 
-    def every_word(self) -> NDArray[np.uint32]:
-        """Give the words of all agents, each as often as agents have it."""
-        return np.asarray(self._words)[self._places(np.flatnonzero(self._rows))[0]]
+    def postings(self) -> tuple[Column, Column, Column]:
+        """Give every word of every agent, whose it is, by slot, and its weight; shapes (n,)."""
+        slots = np.flatnonzero(self._rows)
+        at, whose = self._places(slots)
+        return np.asarray(self._words)[at], slots[whose].astype(np.uint32), np.asarray(self._weights)[at]
 
     # ── on disk ────────────────────────────────────────────────────────────────────────────────────────────────────────
     def write(self, folder: Path) -> None:
         """Write the columns down, for `read`."""
-        columns = (self._rows, self._ends, self._words, np.asarray(self._weights, np.float16))
-        for name, column in zip(_COLUMNS, columns, strict=True):
-            part = _file(folder, name).with_suffix(".part")
-            with part.open("wb") as file:
-                np.save(file, np.asarray(column), allow_pickle=False)
-            part.replace(_file(folder, name))
+        columns = (self._rows, self._ends, self._words, np.asarray(self._weights).astype(np.float16))
+        write_columns(folder, {name: np.asarray(column) for name, column in zip(_KINDS, columns, strict=True)})
 
     @classmethod
     def read(cls, folder: Path) -> "ForwardIndex | None":
         """Map what was written; None where that is not there, or damaged."""
+        columns = read_columns(folder, _KINDS)
+        if columns is None:
+            return None
+        rows, ends, words, weights = columns
+        right = len(ends) > 1 and len(words) == len(weights) and ascends(ends, len(words))
+        if not right or rows.max(initial=0) > len(ends) - 2:
+            return None
         index = cls()
-        try:
-            columns = [np.load(_file(folder, name), mmap_mode="r", allow_pickle=False) for name in _COLUMNS]
-        except (OSError, ValueError, EOFError):
-            return None
-        if [(column.ndim, column.dtype) for column in columns] != [(1, np.dtype(kind)) for kind in _COLUMNS.values()]:
-            return None
-        rows, index._ends, index._words, index._weights = columns
-        index._rows = np.array(rows)
-        return index if index._is_whole() else None
-
-    def _is_whole(self) -> bool:
-        rows, ends = self._rows, self._ends
-        if len(ends) < 2 or ends[0] != 0 or (ends[1:] < ends[:-1]).any() or rows.max(initial=0) > len(ends) - 2:
-            return False
-        return bool(ends[-1] == len(self._words) == len(self._weights))
+        index._rows, index._ends, index._words, index._weights = np.array(rows), ends, words, weights
+        index._agents = int(np.count_nonzero(rows))
+        return index
 
     # ── columns ────────────────────────────────────────────────────────────────────────────────────────────────────────
     def _places(self, slots: Sequence[int] | NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -134,9 +145,5 @@ class ForwardIndex:
         self._left = 0
 
 
-def _file(folder: Path, column: str) -> Path:
-    return folder / f"words-{column}.npy"
-
-
-def _array(kind: str, values: NDArray[Any]) -> "array[Any]":
+def _array(kind: str, values: Column) -> "array[Any]":
     return array(kind, values.astype(kind).tobytes())

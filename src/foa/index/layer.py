@@ -1,20 +1,21 @@
 """One layer of an index, searched by vector and by words.
 
     vector ─► the nearest ─────────────────────┐
-    words ──► the best by those that are rarest ┴► of each the score it lacks ─► joined ─► the best k
+    words ──► the best by the most telling ones ┴► of each the score it lacks ─► joined ─► the best k
 
 Whoever is best by both together may be so by neither alone, so both searches look further than k.
 """
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from foa.index.found import Scored, Scores, best, fused
+from foa.index.inverted import InvertedIndex
 from foa.index.shard import Shard, labels_of
 from foa.index.table import SLOTS, Table
 from foa.ports import IndexQuery
@@ -22,6 +23,7 @@ from foa.values.evidence import fuse
 
 _LIKELY = 192  # least that are scored by all words, also where the best one alone is asked for
 _UNTOLD = 0.7  # of the least score that words found: what is taken for who is near and was not found by them
+_COMPARED = 2  # times as many as are asked for: most that words alone found and whose vectors are compared
 _WEAK = 0.08  # share of points from which a filter that many pass is applied after the search
 
 
@@ -36,13 +38,12 @@ class Layer:
     dead: set[int] = field(default_factory=set[int])  #: point ids that are masked
     building: bool = False
 
-    def search(self, query: IndexQuery, words: Mapping[int, float], second: Executor) -> list[Scored]:
+    def search(self, query: IndexQuery, words: Mapping[int, float]) -> list[Scored]:
         """Give the best k of those that pass the filter, by vector and, where there are words, by them; best first.
 
         Args:
             query: vector, filter, k and κ.
             words: of its text, by their hashes, each with what it weighs.
-            second: a thread that searches by words meanwhile; the engine lets the interpreter go.
         """
         size = len(self.shard)
         share = max(1, self.shard.matches(query)) / size
@@ -50,27 +51,24 @@ class Layer:
             near = self._nearest(query, query.k, share)
             return [Scored(slot, cosine, 0.0) for slot, cosine in near.items()]
         most = max(query.k, self.shard.options.near(round(share * size)))
-        by_words = second.submit(self._by_words, self.shard.rarest(words), query, 2 * most)
         near = self._nearest(query, most, share)
-        slots = list(near | by_words.result())
-        lexical = self.shard.forward.scores(words, slots)
-        found = list(map(Scored, slots, near.values(), lexical.tolist()))
-        further = slice(len(near), None)
-        worded = dict(zip(slots[further], lexical[further].tolist(), strict=True))
-        if worded and len(near) >= most:
-            worded = _reaching(worded, found, query)
-        return best(found + self._compared(worded, query), query)
+        slots = list(near | self._by_words(words, query, most, share))
+        lexical = self.shard.forward.scores(words, slots).tolist()
+        found = list(map(Scored, slots, near.values(), lexical))
+        further = dict(zip(slots[len(near) :], lexical[len(near) :], strict=True))
+        if further and len(near) >= most:
+            further = _reaching(further, found, query)
+        return best(found + self._compared(further, query), query)
 
     def having(self, words: Sequence[int]) -> list[float]:
         """Tell how many agents have each of these words; of an indexed layer of which some had left at this start, about.
 
-        Its counts are written down once, when it is indexed. What left before this start is taken out by its share of the
-        points: right where leavers had the words that all have, and off by no more than they are. That is enough for a
-        rarity, and all of them would have to be read to know better. A word that somebody has is never told to be nobody's.
+        Its words are written down once, when it is indexed. What left before this start is taken out by its share of agents:
+        right where leavers had the words that all have, and off by no more than they are. That is enough for a rarity, and
+        all of them would have to be read to know better. A word that somebody has is never told to be nobody's.
         """
-        counts = self.shard.counts
-        left = max(0, len(self.shard) - len(self.dead)) / max(1, counts.points) if self.sealed else 1.0
-        return [count * left for count in counts.of(words)]
+        left = self.table.at(self.number) / max(1, len(self.shard.forward))
+        return [count * left for count in self.shard.counts.of(words)]
 
     # ── what leaves ────────────────────────────────────────────────────────────────────────────────────────────────────
     def bury(self, points: Sequence[int]) -> None:
@@ -111,20 +109,35 @@ class Layer:
         free = IndexQuery(vector=query.vector, k=query.k)
         limit = math.ceil(2 * most / share)
         found = self._agents(self.shard.nearest(free, limit=limit, wider=1 / math.sqrt(share)))
-        allowed = self.table.having(found, labels_of(query))
-        return {slot: score for slot, score in found.items() if slot in allowed}
+        slots = np.fromiter(found, np.uint32, len(found))
+        allowed = self.table.having(slots, labels_of(query), home=self.number)
+        return dict(itertools.compress(found.items(), allowed.tolist()))
 
     # ── by words ───────────────────────────────────────────────────────────────────────────────────────────────────────
-    def _by_words(self, words: Mapping[int, float], query: IndexQuery, most: int) -> Scores:
-        """At least so many of the best; asked again as in `_nearest`."""
+    def _by_words(self, words: Mapping[int, float], query: IndexQuery, most: int, share: float) -> Scores:
+        """At least so many of the best by what is read of the words; asked again as in `_nearest`."""
+        if self.shard.inverted is not None and not query.bloom:
+            return self._by_impacts(self.shard.inverted, words, labels_of(query), most, share)
         limit = most
-        while words:
+        while True:
             points = self.shard.by_words(words, query, limit=limit)
             found = self._alive(points)
             if len(found) >= most or len(points) < limit:
                 return found
             limit *= 4
-        return {}
+
+    def _by_impacts(
+        self, inverted: InvertedIndex, words: Mapping[int, float], labels: Collection[str], most: int, share: float
+    ) -> Scores:
+        here, written = self.table.at(self.number), max(1, self.shard.forward.written)
+        postings = self.shard.options.postings
+        if not labels and here == written:
+            return inverted.best(words, most=most, postings=postings)
+
+        def allowed(slots: NDArray[np.uint32]) -> NDArray[np.bool_]:
+            return self.table.having(slots, labels, home=self.number)
+
+        return inverted.best(words, most=most, postings=postings, allowed=allowed, share=share * max(1, here) / written)
 
     def _compared(self, worded: Scores, query: IndexQuery) -> list[Scored]:
         """Those that words found, with their cosines."""
@@ -146,8 +159,9 @@ class Layer:
 
 
 def _reaching(further: Scores, found: Sequence[Scored], query: IndexQuery) -> Scores:
-    """Those that can still be among the best, although they are no nearer than the last that was found by vector."""
+    """Those best by words that can still be among the best, although they are no nearer than the last found by vector."""
     least = np.partition(fused(found, query), -query.k)[-query.k]
-    scores = np.fromiter(further.values(), np.float32, len(further))
+    slots, scores = np.fromiter(further, np.int64, len(further)), np.fromiter(further.values(), np.float32, len(further))
     reached = fuse(np.full_like(scores, found[-1].similarity), scores, query.kappa) >= least
-    return dict(itertools.compress(further.items(), reached.tolist()))
+    first = np.argsort(-np.where(reached, scores, -1), kind="stable")[: min(int(reached.sum()), _COMPARED * query.k)]
+    return dict(zip(slots[first].tolist(), scores[first].tolist(), strict=True))

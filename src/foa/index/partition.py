@@ -14,7 +14,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Collection, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,7 +64,6 @@ class Partition:
         self._saving = threading.Lock()  # around the manifest
         self._stopping = False
         self._layers: list[Layer] = []  # oldest first; the last one is the fresh one
-        self._second = ThreadPoolExecutor(1, thread_name_prefix="index-words")  # starts with the first search by words
         self._load()
 
     def __len__(self) -> int:
@@ -118,7 +116,7 @@ class Partition:
             return []
         simpler = self._simplified(query)
         words = self._weighed(query.text, layers)
-        found = [one for layer in layers for one in layer.search(simpler, words, self._second)]
+        found = [one for layer in layers for one in layer.search(simpler, words)]
         hits = found if len(layers) == 1 else best(found, simpler)
         return [Hit(agent=self._table.agent(slot), similarity=near, lexical=worded) for slot, near, worded in hits]
 
@@ -236,7 +234,6 @@ class Partition:
     # ── on disk ────────────────────────────────────────────────────────────────────────────────────────────────────────
     def close(self) -> None:
         """Write everything to disk and let go. No build runs."""
-        self._second.shutdown()
         self._save()
         for layer in self._layers:
             layer.shard.close()

@@ -21,6 +21,7 @@ from foa.index.counts import WordCounts
 from foa.index.files import all_to_disk, to_disk
 from foa.index.forward import ForwardIndex
 from foa.index.found import Scores
+from foa.index.inverted import InvertedIndex
 from foa.index.table import SLOTS, Row, point_ids
 from foa.index.words import document_weights
 from foa.ports import IndexPoint, IndexQuery
@@ -28,7 +29,6 @@ from foa.values.ids import AgentId
 from foa.values.vcv import Vector
 
 _LEAST_SCORED = 64  #: of the best by their codes
-_COUNTS = "words"  # file of an indexed shard: how many agents had each word when it was indexed
 _LONG_LOG = 100 << 20  # bytes of a log's files of 32 MB; two are there before anything is logged, one full one stays
 _HALF = -1  # digest of an agent whose further vectors were not all stored when the process was killed: nobody's
 _AT_ONCE = 250  # points that are read or deleted, in some 3 ms, in which the engine holds the interpreter
@@ -41,10 +41,10 @@ class EdgeOptions:
     m: int = 32  #: links a node; on real texts 16 lost 3 % of recall
     ef_construct: int = 256  #: candidates while building
     ef: int = 384  #: candidates while searching a hundred thousand points; two thirds more for each ten times as many
-    #: agents that a search by vector looks at where words count as well, a search by words at twice as many; for a hundred
-    #: thousand points, twice as many for each ten times as many
-    looked_at: int = 64
-    postings: int = 100_000  #: most that choose those that a search by words looks at; the words of fewest points first
+    #: agents that a search by vector, and one by words, looks at where both count, of a hundred thousand; twice as many of
+    #: ten times as many
+    looked_at: int = 128
+    postings: int = 50_000  #: most of the pairs of a word and an agent who has it that a search by words reads
     scan_below: int = 20_000  #: points, or matches of a filter, up to which all are compared by their codes
     index_from: int = 10_000  #: unindexed points from which a build starts
     build_threads: int = 1
@@ -57,7 +57,7 @@ class EdgeOptions:
         return round(self.ef * (1 + 2 / 3 * _decades(points)))
 
     def near(self, points: int) -> int:
-        """Give how many agents a search by vector among so many points looks at where words count as well."""
+        """Give how many agents a search by vector, and one by words, looks at among so many points where both count."""
         return round(self.looked_at * 2 ** _decades(points))
 
 
@@ -96,6 +96,7 @@ class Shard:
         self.options = options
         self.counts = WordCounts()  #: how many agents have each word, from `know_words` on
         self.forward = ForwardIndex()  #: which words each agent has, from `know_words` on
+        self.inverted: InvertedIndex | None = None  #: who has each word, from `know_words` on, where it is indexed
         self._engine = _open(path, dimension, options)
         self._size: int | None = None  # asking the engine takes longer than all else that a search does with it
         self._whole = threading.Lock()  # a flush, which may be another thread's, has all of an agent or nothing
@@ -134,9 +135,7 @@ class Shard:
 
     def uncount(self, ids: Sequence[int]) -> None:
         """Count the words of the agents of these points no more; unknown ones do nothing."""
-        known = [one for one in ids if one % SLOTS in self.forward]
-        self.counts.points -= len(known)
-        self.counts.drop(self.forward.drop([one for one in known if one < SLOTS]).tolist())
+        self.counts.drop(self.forward.drop([one for one in ids if one < SLOTS]).tolist())
 
     def nearest(self, query: IndexQuery, *, limit: int, wider: float = 1.0, exact: bool = False) -> Scores:
         """Give the nearest points that pass the filter, with their cosines, best first.
@@ -161,27 +160,25 @@ class Shard:
         return len(self) if only is None else self._engine.count(edge.CountRequest(filter=only, exact=False))
 
     def by_words(self, words: Mapping[int, float], query: IndexQuery, *, limit: int) -> Scores:
-        """Give the points that pass the filter and have some of these words, with their BM25 scores, best first.
+        """Give the points that pass the filter and have some of the rarest of these words, with what these tell; best first.
+
+        The rarest are as many as `postings` agents have together, and one at least.
 
         Args:
             words: hashes, each with what the word weighs.
             query: its filter.
             limit: most points.
         """
-        nearest = edge.Query.Nearest(edge.SparseVector(list(words), list(words.values())), using="w")
+        rare = self._rarest(words)
+        if not rare:
+            return {}
+        nearest = edge.Query.Nearest(edge.SparseVector(rare, [words[word] for word in rare]), using="w")
         return self._query(nearest, _filter(query), limit, edge.SearchParams())
 
     def similarities(self, vector: Vector, ids: Sequence[int]) -> Scores:
         """Give the cosines of these points, best first."""
         nearest = edge.Query.Nearest(vector.tolist(), using="c")
         return self._query(nearest, _only(ids), len(ids), edge.SearchParams(exact=True))
-
-    def rarest(self, words: Mapping[int, float]) -> Mapping[int, float]:
-        """Give the rarest of the words that somebody here has: as many as `postings` agents have together, one at least."""
-        here = sorted((count, word) for count, word in zip(self.counts.of(list(words)), words, strict=True) if count > 0)
-        so_far = list(itertools.accumulate(count for count, _ in here))
-        rare = max(1, bisect.bisect_right(so_far, self.options.postings))
-        return {word: words[word] for _, word in here[:rare]}
 
     def rows(self) -> list[Row]:
         """Give what is remembered of every agent here."""
@@ -240,24 +237,30 @@ class Shard:
         self._engine.optimize()
 
     def know_words(self, *, sealed: bool) -> None:
-        """Have `counts` and `forward`: of what is stored, or, where nothing more will be stored, of when it was indexed."""
+        """Have `counts`, `forward` and, where nothing more will be stored, `inverted`: of when it was indexed."""
         if not self.options.words:
             return
-        counts, forward = WordCounts.read(self.path / _COUNTS), ForwardIndex.read(self.path)
-        if sealed and counts and forward:
-            self.counts, self.forward = counts, forward
-        elif sealed:
-            self.write_words()
-        else:
+        if not sealed:
             self._read_words()
+        elif not self._map_words():
+            self.write_words()
 
     def write_words(self) -> None:
-        """Read the words again, some 20 µs a point, and write them down by agent: nothing will be stored any more."""
+        """Read the words again, some 30 µs a point, and write them down: nothing will be stored any more."""
         if self.options.words:
             self._read_words()
-            self.counts.write(self.path / _COUNTS, points=len(self))
             self.forward.write(self.path)
-            self.forward = ForwardIndex.read(self.path) or self.forward
+            InvertedIndex.of(*self.forward.postings()).write(self.path)
+            self._map_words()
+
+    def _map_words(self) -> bool:
+        """Have what was written down; False where it is not there, or damaged."""
+        forward = ForwardIndex.read(self.path)
+        inverted = None if forward is None else InvertedIndex.read(self.path, reach=forward.reach)
+        if forward is None or inverted is None:
+            return False
+        self.counts, self.forward, self.inverted = WordCounts(*inverted.counts), forward, inverted
+        return True
 
     def _read_words(self) -> None:
         self.counts, self.forward = WordCounts(), ForwardIndex()
@@ -270,7 +273,12 @@ class Shard:
                     self.forward.put(record.id, _words_of(record.vector))  # type: ignore[arg-type]
             if offset is None:
                 break
-        self.counts.add_all(self.forward.every_word())
+        self.counts.add_all(self.forward.postings()[0])
+
+    def _rarest(self, words: Mapping[int, float]) -> list[int]:
+        here = sorted((count, word) for count, word in zip(self.counts.of(list(words)), words, strict=True) if count > 0)
+        so_far = list(itertools.accumulate(count for count, _ in here))
+        return [word for _, word in here[: max(1, bisect.bisect_right(so_far, self.options.postings))]]
 
     def _query(self, query: edge.Query, only: edge.Filter | None, limit: int, params: edge.SearchParams) -> Scores:
         request = edge.QueryRequest(limit=limit, query=query, filter=only, params=params, with_payload=False)

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from foa.values.ids import AgentId
 
 SLOTS = 2**32
-_MOST_INTERNED = 10_000  # different label sets shared between agents; then it starts afresh
+_MOST_SETS = 10_000  # label sets that nobody has any more, and as many as there are agents: then they are numbered anew
+_MOST_ASKED = 64  # sets of asked labels for which it is remembered who has them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +40,7 @@ class _Saved(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     digests: bytes
     homes: bytes
     label_sets: list[tuple[str, ...]]
-    labels: bytes  #: which of the label sets
+    labels: bytes  #: by slot, the number of one of the label sets
 
 
 def point_ids(slot: int, vectors: int) -> list[int]:
@@ -56,9 +58,12 @@ class Table:
         self._vectors = array("H")
         self._digests = array("q")
         self._homes = array("I")  # number of the layer that has the points
-        self._labels: list[tuple[str, ...]] = []
-        self._interned: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._labels = array("I")  # number of the set of labels
+        self._sets: list[tuple[str, ...]] = [()]
+        self._numbers: dict[tuple[str, ...], int] = {(): 0}
+        self._having: dict[frozenset[str], array[int]] = {}  # by asked labels, by number of a set: 1 where it has them all
         self._counts: Counter[str] = Counter()
+        self._at: Counter[int] = Counter()  # agents by home
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -88,10 +93,9 @@ class Table:
         self._vectors[row.slot] = row.vectors
         self._digests[row.slot] = row.digest
         self._homes[row.slot] = home
-        if len(self._interned) > _MOST_INTERNED:
-            self._interned.clear()
-        self._labels[row.slot] = self._interned.setdefault(row.labels, row.labels)
+        self._labels[row.slot] = self._number(row.labels)
         self._counts.update(row.labels)
+        self._at[home] += 1
 
     def restore(self, rows: Iterable[Row], *, home: int) -> list[int]:
         """Keep what a layer has, which has the later word; gives the points of other layers that this buries."""
@@ -110,11 +114,13 @@ class Table:
         slot = self._slots.pop(agent)
         self._agents[slot] = AgentId("")
         self._free.append(slot)
-        for label in self._labels[slot]:
+        for label in self._sets[self._labels[slot]]:
             self._counts[label] -= 1
             if not self._counts[label]:
                 del self._counts[label]
-        return self._homes[slot], point_ids(slot, self._vectors[slot])
+        home, self._homes[slot] = self._homes[slot], 0
+        self._at[home] -= 1
+        return home, point_ids(slot, self._vectors[slot])
 
     def agent(self, slot: int) -> AgentId:
         """Give the agent at this slot; empty where it is a free one."""
@@ -129,12 +135,17 @@ class Table:
         slot = self._slots.get(agent)
         return -1 if slot is None else self._digests[slot]
 
-    def having(self, slots: Iterable[int], labels: Collection[str]) -> set[int]:
-        """Give those of these slots whose agents have all these labels."""
+    def having(self, slots: NDArray[np.uint32], labels: Collection[str], *, home: int) -> NDArray[np.bool_]:
+        """Tell which of these slots have agents with all these labels whose points are in this layer; shapes (n,)."""
+        here = np.asarray(self._homes)[slots] == home
         asked = frozenset(labels)
-        held = {slot: self._labels[slot] for slot in slots}
-        right = {some for some in set(held.values()) if asked.issubset(some)}
-        return {slot for slot, some in held.items() if some in right}
+        if asked:
+            here &= self._having_all(asked)[np.asarray(self._labels)[slots]]
+        return here
+
+    def at(self, home: int) -> int:
+        """Tell how many agents have their points in this layer."""
+        return self._at[home]
 
     def labelled(self, label: str) -> int:
         """Tell how many agents have this label."""
@@ -142,39 +153,38 @@ class Table:
 
     def move(self, homes: Collection[int], home: int) -> None:
         """The points of these layers are in another one now."""
-        column = np.frombuffer(self._homes, np.uint32)
+        column = np.asarray(self._homes)
         column[np.isin(column, list(homes))] = home
+        self._at[home] += sum(self._at.pop(one, 0) for one in homes)
 
     # ── on disk ────────────────────────────────────────────────────────────────────────────────────────────────────────
     def encode(self) -> bytes:
         """Give the table as bytes, for `decode` on this machine."""
-        sets = {labels: i for i, labels in enumerate(dict.fromkeys(self._labels))}
         saved = _Saved(
             order=sys.byteorder,
             agents=self._agents,
             vectors=self._vectors.tobytes(),
             digests=self._digests.tobytes(),
             homes=self._homes.tobytes(),
-            label_sets=list(sets),
-            labels=array("I", [sets[labels] for labels in self._labels]).tobytes(),
+            label_sets=self._sets,
+            labels=self._labels.tobytes(),
         )
         return msgspec.msgpack.encode(saved)
 
     @classmethod
     def decode(cls, data: bytes) -> "Table | None":
         """Give the table back; None where these are not the bytes of one that this machine wrote."""
-        table, labels = cls(), array("I")
+        table = cls()
         try:
             saved = msgspec.msgpack.decode(data, type=_Saved)
             stored = (saved.vectors, saved.digests, saved.homes, saved.labels)
-            for column, packed in zip((*table._columns(), labels), stored, strict=True):
+            for column, packed in zip(table._columns(), stored, strict=True):
                 column.frombytes(packed)
-            table._labels = [saved.label_sets[i] for i in labels]
-        except (msgspec.MsgspecError, ValueError, IndexError):
+        except (msgspec.MsgspecError, ValueError):
             return None
-        table._agents = saved.agents
-        columns = (*table._columns(), table._agents, table._labels)
-        if saved.order != sys.byteorder or len({len(column) for column in columns}) != 1:
+        table._agents, table._sets = saved.agents, saved.label_sets
+        whole = len({len(column) for column in (*table._columns(), table._agents)}) == 1
+        if saved.order != sys.byteorder or not whole or max(table._labels, default=-1) >= len(table._sets):
             return None
         table._index()
         return table
@@ -182,17 +192,45 @@ class Table:
     def _index(self) -> None:
         self._slots = {agent: slot for slot, agent in enumerate(self._agents) if agent}
         self._free = [slot for slot, agent in enumerate(self._agents) if not agent]
-        for labels, count in Counter(self._labels[slot] for slot in self._slots.values()).items():
-            self._counts.update(dict.fromkeys(labels, count))
+        self._numbers = {labels: i for i, labels in enumerate(self._sets)}
+        for number, count in Counter(self._labels[slot] for slot in self._slots.values()).items():
+            self._counts.update(dict.fromkeys(self._sets[number], count))
+        self._at = Counter(self._homes[slot] for slot in self._slots.values())
 
-    def _columns(self) -> "tuple[array[int], array[int], array[int]]":
-        return self._vectors, self._digests, self._homes
+    def _number(self, labels: tuple[str, ...]) -> int:
+        """The number of a set of labels."""
+        if labels not in self._numbers:
+            if len(self._sets) > _MOST_SETS + 2 * len(self):
+                self._renumber()
+            self._numbers[labels] = len(self._sets)
+            self._sets.append(labels)
+        return self._numbers[labels]
+
+    def _renumber(self) -> None:
+        """Let go of the sets of labels that nobody has."""
+        used = np.unique(np.asarray(self._labels)[list(self._slots.values())])
+        now = np.zeros(len(self._sets), np.uint32)
+        now[used] = np.arange(1, len(used) + 1)
+        self._labels = array("I", now[np.asarray(self._labels)].tobytes())
+        self._sets = [(), *(self._sets[number] for number in used.tolist())]
+        self._numbers = {labels: i for i, labels in enumerate(self._sets)}
+        self._having.clear()
+
+    def _having_all(self, asked: frozenset[str]) -> NDArray[np.bool_]:
+        """Which sets have all these labels, by their numbers; what was told is remembered, and goes on with newer sets."""
+        if asked not in self._having and len(self._having) >= _MOST_ASKED:
+            del self._having[next(iter(self._having))]
+        told = self._having.setdefault(asked, array("B"))
+        told.extend(asked.issubset(labels) for labels in self._sets[len(told) :])
+        return np.asarray(told).astype(np.bool_)
+
+    def _columns(self) -> "tuple[array[int], array[int], array[int], array[int]]":
+        return self._vectors, self._digests, self._homes, self._labels
 
     def _reach(self, slots: int) -> None:
         """Have at least this many slots."""
         more = slots - len(self._agents)
         if more > 0:
             self._agents += [AgentId("")] * more
-            self._labels += [()] * more
             for column in self._columns():
                 column.extend([0] * more)

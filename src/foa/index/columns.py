@@ -1,0 +1,42 @@
+"""Columns of numbers in files that are mapped when they are read: of what is asked for, only its pages are in memory."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Column = NDArray[Any]
+
+
+def write_columns(folder: Path, columns: Mapping[str, Column]) -> None:
+    """Write columns, each of shape (n,), into files of these names."""
+    for name, column in columns.items():
+        part = folder / f"{name}.part"
+        with part.open("wb") as file:
+            np.save(file, column, allow_pickle=False)
+        part.replace(folder / f"{name}.npy")
+
+
+def read_columns(folder: Path, kinds: Mapping[str, str]) -> list[Column] | None:
+    """Map columns; None where one is not there, damaged, or of another kind than named.
+
+    Args:
+        folder: that they were written into.
+        kinds: by their names, what numbers they are of: `u4`.
+    """
+    try:
+        # plain arrays over the maps: a `memmap` takes microseconds for each part that is taken of it
+        columns = [np.asarray(np.lib.format.open_memmap(folder / f"{name}.npy", mode="r")) for name in kinds]
+    except (OSError, ValueError, EOFError):
+        return None
+    right = [
+        (column.ndim, column.dtype) == (1, np.dtype(kind)) for column, kind in zip(columns, kinds.values(), strict=True)
+    ]
+    return columns if all(right) else None
+
+
+def ascends(ends: Column, last: int) -> bool:
+    """Tell whether these are ends of parts of a column of that length."""
+    return len(ends) > 0 and ends[0] == 0 and ends[-1] == last and bool((ends[1:] >= ends[:-1]).all())
