@@ -84,7 +84,7 @@ class EdgeIndex:
         return sum(part.written for part in self._parts)
 
     async def save(self) -> None:
-        """Write what is new to disk, so that it outlives a kill."""
+        """Write what is new to disk, so that it outlives a crash of the machine."""
         await self._all({i: part.save for i, part in enumerate(self._parts)})
 
     async def settled(self) -> None:

@@ -1,5 +1,6 @@
 """Files of the engine, on disk: most of each is a hole, kept for what may come."""
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -13,17 +14,18 @@ def copy_folder(source: Path, target: Path) -> None:
 
 
 def to_disk(file: Path) -> int:
-    """Have what was written to a file outlive the machine, also what was written through a map; gives its size in bytes."""
+    """Have what was written to a file, also through a map, outlive a crash of the machine; gives its size in bytes."""
     with file.open("rb") as opened:
         os.fsync(opened.fileno())
         return os.fstat(opened.fileno()).st_size
 
 
 def all_to_disk(folder: Path) -> None:
-    """Have what was written to all files of a folder outlive the machine. Nobody renames or removes one meanwhile."""
+    """Have what was written to all files of a folder outlive a crash of the machine; who is gone meanwhile is let go."""
     for file in folder.rglob("*"):
         if file.is_file():
-            to_disk(file)
+            with contextlib.suppress(FileNotFoundError):
+                to_disk(file)
 
 
 def _copy(source: str, target: str) -> None:

@@ -240,7 +240,7 @@ class Partition:
         self._write("table", self._table.encode())
 
     def save(self) -> None:
-        """Write what is new to disk, so that it outlives the machine. What is being built from was written before."""
+        """Write to disk what is new, and outlives a crash of the machine then; what is being built from was written before."""
         if self._unsaved:
             self._unsaved = False
             self._save([layer for layer in self._layers if not layer.building])

@@ -200,7 +200,7 @@ class Shard:
         return self._size
 
     def flush(self) -> None:
-        """Have everything outlive the machine. It outlives this process as soon as it is stored: the engine keeps a log.
+        """Have everything outlive a crash of the machine; it outlives this process once stored, as the engine keeps a log.
 
         Only the log is written to disk, and the interpreter let go meanwhile; the engine's own flush holds it through some
         fifty writes to the disk, and is for a log that has become long, or is not there as in folders of before.
