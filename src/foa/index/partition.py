@@ -240,7 +240,7 @@ class Partition:
         self._write("table", self._table.encode())
 
     def save(self) -> None:
-        """Write to disk what is new, and outlives a crash of the machine then; what is being built from was written before."""
+        """Have what is new outlive a crash of the machine; what is being built from was written to disk before."""
         if self._unsaved:
             self._unsaved = False
             self._save([layer for layer in self._layers if not layer.building])
