@@ -23,7 +23,7 @@ from foa.values.evidence import fuse
 
 _LIKELY = 192  # least that are scored by all words, also where the best one alone is asked for
 _UNTOLD = 0.7  # of the least score that words found: what is taken for who is near and was not found by them
-_COMPARED = 2  # times as many as are asked for: most that words alone found and whose vectors are compared
+_COMPARED = 3  # times as many as are asked for: most that words alone found and whose vectors are compared
 _WEAK = 0.08  # share of points from which a filter that many pass is applied after the search
 
 
@@ -56,7 +56,7 @@ class Layer:
         lexical = self.shard.forward.scores(words, slots).tolist()
         found = list(map(Scored, slots, near.values(), lexical))
         further = dict(zip(slots[len(near) :], lexical[len(near) :], strict=True))
-        if further and len(near) >= most:
+        if further and len(near) >= query.k:
             further = _reaching(further, found, query)
         return best(found + self._compared(further, query), query)
 
@@ -92,7 +92,7 @@ class Layer:
         """The nearest agents; asked again, wider, while masked points or sister vectors crowd them out."""
         filtered = bool(labels_of(query) or query.bloom)
         many = filtered and share * len(self.shard) > self.shard.options.scan_below
-        if many and len(found := self._nearest_of_all(query, most, share)) >= most:
+        if many and len(found := self._nearest_of_all(query, share)) >= query.k:
             return dict(itertools.islice(found.items(), most))
         limit = most
         while True:
@@ -102,12 +102,12 @@ class Layer:
                 return dict(itertools.islice(found.items(), most))
             limit *= 4
 
-    def _nearest_of_all(self, query: IndexQuery, most: int, share: float) -> Scores:
-        """Search wide enough and filter after it: too few where labels and nearness go together."""
+    def _nearest_of_all(self, query: IndexQuery, share: float) -> Scores:
+        """Search so wide that there are some 3 k after the filter: fewer than k where labels and nearness go together."""
         if query.bloom or share < _WEAK:
             return {}
         free = IndexQuery(vector=query.vector, k=query.k)
-        limit = math.ceil(2 * most / share)
+        limit = math.ceil(3 * query.k / share)
         found = self._agents(self.shard.nearest(free, limit=limit, wider=1 / math.sqrt(share)))
         slots = np.fromiter(found, np.uint32, len(found))
         allowed = self.table.having(slots, labels_of(query), home=self.number)

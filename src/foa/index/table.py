@@ -137,11 +137,13 @@ class Table:
 
     def having(self, slots: NDArray[np.uint32], labels: Collection[str], *, home: int) -> NDArray[np.bool_]:
         """Tell which of these slots have agents with all these labels whose points are in this layer; shapes (n,)."""
-        here = np.asarray(self._homes)[slots] == home
-        asked = frozenset(labels)
-        if asked:
-            here &= self._having_all(asked)[np.asarray(self._labels)[slots]]
-        return here
+        homes, asked = np.asarray(self._homes), frozenset(labels)
+        if not asked:
+            return homes.take(slots) == home
+        right = self._having_all(asked).take(np.asarray(self._labels).take(slots))
+        at = np.flatnonzero(right)
+        right[at] = homes.take(slots.take(at)) == home
+        return right
 
     def at(self, home: int) -> int:
         """Tell how many agents have their points in this layer."""
