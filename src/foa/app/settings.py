@@ -98,7 +98,7 @@ class Settings:
     #: folder of one orchestrator in which its index and its agents' cards are kept; empty: `foa orchestrator` keeps them
     #: under the state directory, `foa up` in memory and in a temporary folder
     index_dir: Text = ""
-    #: into how many parts the index is split, searched at once; another number, and the index is built again
+    #: into how many parts the index is split, each built by itself, searched in turn; another number, and it is built again
     index_shards: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     #: only 4-bit codes of the vectors are kept in memory, the vectors are read from disk: less memory, slower searches
     index_quantised: bool = False

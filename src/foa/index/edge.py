@@ -1,6 +1,7 @@
 """The default index: Qdrant's engine in this process, in n partitions by hash of agent id, each with a thread of its own.
 
-A partition's thread does all its work, so nothing overlaps; the engine lets the interpreter go while it searches.
+A partition's thread does all its work, so nothing overlaps. The engine holds the interpreter while it works, so partitions
+take turns: they keep what is rebuilt at once small, and make no search faster.
 """
 
 import asyncio
@@ -33,7 +34,7 @@ class EdgeIndex:
         Args:
             dimension: of the vectors; a folder of another dimension is emptied.
             path: None: a temporary folder, removed at `aclose`.
-            shards: partitions; more than one pays on more machines' worth of cores, not on two.
+            shards: partitions; more than one keeps builds small, and makes no search faster.
 
         Raises:
             StoreFailed: the folder cannot be read.
