@@ -39,8 +39,8 @@ class EdgeOptions:
     """How shards are laid out. HNSW numbers as in Malkov and Yashunin (arXiv:1603.09320)."""
 
     m: int = 32  #: links a node; on real texts 16 lost 3 % of recall
-    ef_construct: int = 256  #: candidates while building
-    ef: int = 384  #: candidates while searching a hundred thousand points; two thirds more for each ten times as many
+    ef_construct: int = 400  #: candidates while building
+    ef: int = 288  #: candidates while searching a hundred thousand points; two thirds more for each ten times as many
     #: agents that a search by vector, and one by words, looks at where both count, of a hundred thousand; twice as many of
     #: ten times as many
     looked_at: int = 128
@@ -150,7 +150,7 @@ class Shard:
             exact: compare all vectors: where a filter that many pass would make the graph lose its way.
         """
         codes = edge.QuantizationSearchParams(rescore=True, oversampling=max(1.0, _LEAST_SCORED / limit))
-        ef = max(round(self.options.candidates(len(self)) * wider), 2 * limit)
+        ef = max(round(self.options.candidates(len(self)) * wider), limit)
         params = edge.SearchParams(hnsw_ef=ef, exact=exact, quantization=codes)
         return self._query(edge.Query.Nearest(query.vector.tolist(), using="c"), _filter(query), limit, params)
 
