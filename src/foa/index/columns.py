@@ -1,5 +1,6 @@
 """Columns of numbers in files that are mapped when they are read: of what is asked for, only its pages are in memory."""
 
+import mmap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,23 @@ def write_columns(folder: Path, columns: Mapping[str, Column]) -> None:
         part.replace(folder / f"{name}.npy")
 
 
-def read_columns(folder: Path, kinds: Mapping[str, str]) -> list[Column] | None:
+def read_columns(folder: Path, kinds: Mapping[str, str], *, sparing: bool) -> list[Column] | None:
     """Map columns; None where one is not there, damaged, or of another kind than named.
 
     Args:
         folder: that they were written into.
         kinds: by their names, what numbers they are of: `u4`.
+        sparing: read the pages that are asked for and none around them, where memory is scarce.
     """
     try:
-        # plain arrays over the maps: a `memmap` takes microseconds for each part that is taken of it
-        columns = [np.asarray(np.lib.format.open_memmap(folder / f"{name}.npy", mode="r")) for name in kinds]
+        maps = [np.lib.format.open_memmap(folder / f"{name}.npy", mode="r") for name in kinds]
     except (OSError, ValueError, EOFError):
         return None
+    for one in maps:
+        if sparing and isinstance(one.base, mmap.mmap) and hasattr(mmap, "MADV_RANDOM"):
+            one.base.madvise(mmap.MADV_RANDOM)
+    # plain arrays over the maps: a `memmap` takes microseconds for each part that is taken of it
+    columns = [np.asarray(one) for one in maps]
     right = [
         (column.ndim, column.dtype) == (1, np.dtype(kind)) for column, kind in zip(columns, kinds.values(), strict=True)
     ]

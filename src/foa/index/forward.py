@@ -106,9 +106,9 @@ class ForwardIndex:
         write_columns(folder, {name: np.asarray(column) for name, column in zip(_KINDS, columns, strict=True)})
 
     @classmethod
-    def read(cls, folder: Path) -> "ForwardIndex | None":
-        """Map what was written; None where that is not there, or damaged."""
-        columns = read_columns(folder, _KINDS)
+    def read(cls, folder: Path, *, sparing: bool = False) -> "ForwardIndex | None":
+        """Map what was written, `sparing` memory or not; None where that is not there, or damaged."""
+        columns = read_columns(folder, _KINDS, sparing=sparing)
         if columns is None:
             return None
         rows, ends, words, weights = columns

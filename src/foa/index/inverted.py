@@ -108,9 +108,12 @@ class InvertedIndex:
         write_columns(folder, dict(zip(_KINDS, columns, strict=True)))
 
     @classmethod
-    def read(cls, folder: Path, *, reach: int) -> "InvertedIndex | None":
-        """Map what was written; None where that is not there, or damaged. All slots are below `reach`."""
-        columns = read_columns(folder, _KINDS)
+    def read(cls, folder: Path, *, reach: int, sparing: bool = False) -> "InvertedIndex | None":
+        """Map what was written, `sparing` memory or not; None where that is not there, or damaged.
+
+        All slots are below `reach`.
+        """
+        columns = read_columns(folder, _KINDS, sparing=sparing)
         if columns is None:
             return None
         words, ends, slots, weights = columns

@@ -255,8 +255,9 @@ class Shard:
 
     def _map_words(self) -> bool:
         """Have what was written down; False where it is not there, or damaged."""
-        forward = ForwardIndex.read(self.path)
-        inverted = None if forward is None else InvertedIndex.read(self.path, reach=forward.reach)
+        sparing = self.options.quantised
+        forward = ForwardIndex.read(self.path, sparing=sparing)
+        inverted = None if forward is None else InvertedIndex.read(self.path, reach=forward.reach, sparing=sparing)
         if forward is None or inverted is None:
             return False
         self.counts, self.forward, self.inverted = WordCounts(*inverted.counts), forward, inverted
