@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from foa.index.found import Scored, Scores, best, fused
+from foa.index.found import Found, Scores, found, together
 from foa.index.inverted import InvertedIndex
 from foa.index.shard import Shard, labels_of
 from foa.index.table import SLOTS, Table
 from foa.ports import IndexQuery
-from foa.values.evidence import fuse
+from foa.values.vcv import Vector
 
 _LIKELY = 192  # least that are scored by all words, also where the best one alone is asked for
 _UNTOLD = 0.7  # of the least score that words found: what is taken for who is near and was not found by them
@@ -38,7 +38,7 @@ class Layer:
     dead: set[int] = field(default_factory=set[int])  #: point ids that are masked
     building: bool = False
 
-    def search(self, query: IndexQuery, words: Mapping[int, float]) -> list[Scored]:
+    def search(self, query: IndexQuery, words: Mapping[int, float]) -> Found:
         """Give the best k of those that pass the filter, by vector and, where there are words, by them; best first.
 
         Args:
@@ -49,16 +49,14 @@ class Layer:
         share = max(1, self.shard.matches(query)) / size
         if not words:
             near = self._nearest(query, query.k, share)
-            return [Scored(slot, cosine, 0.0) for slot, cosine in near.items()]
+            return found(list(near), near.values())
         most = max(query.k, self.shard.options.near(round(share * size)))
         near = self._nearest(query, most, share)
         slots = list(near | self._by_words(words, query, most, share))
-        lexical = self.shard.forward.scores(words, slots).tolist()
-        found = list(map(Scored, slots, near.values(), lexical))
-        further = dict(zip(slots[len(near) :], lexical[len(near) :], strict=True))
-        if further and len(near) >= query.k:
-            further = _reaching(further, found, query)
-        return best(found + self._compared(further, query), query)
+        lexical = self.shard.forward.scores(words, slots)
+        by_vector = found(slots[: len(near)], near.values(), lexical[: len(near)])
+        further = self._compared(slots[len(near) :], lexical[len(near) :], by_vector, query)
+        return together([by_vector, further]).best(query)
 
     def having(self, words: Sequence[int]) -> list[float]:
         """Tell how many agents have each of these words; of an indexed layer of which some had left at this start, about.
@@ -92,14 +90,14 @@ class Layer:
         """The nearest agents; asked again, wider, while masked points or sister vectors crowd them out."""
         filtered = bool(labels_of(query) or query.bloom)
         many = filtered and share * len(self.shard) > self.shard.options.scan_below
-        if many and len(found := self._nearest_of_all(query, share)) >= query.k:
-            return dict(itertools.islice(found.items(), most))
+        if many and len(near := self._nearest_of_all(query, share)) >= query.k:
+            return dict(itertools.islice(near.items(), most))
         limit = most
         while True:
             points = self.shard.nearest(query, limit=limit, exact=many)
-            found = self._agents(points)
-            if len(found) >= most or len(points) < limit:
-                return dict(itertools.islice(found.items(), most))
+            near = self._agents(points)
+            if len(near) >= most or len(points) < limit:
+                return dict(itertools.islice(near.items(), most))
             limit *= 4
 
     def _nearest_of_all(self, query: IndexQuery, share: float) -> Scores:
@@ -108,10 +106,10 @@ class Layer:
             return {}
         free = IndexQuery(vector=query.vector, k=query.k)
         limit = math.ceil(3 * query.k / share)
-        found = self._agents(self.shard.nearest(free, limit=limit, wider=1 / math.sqrt(share)))
-        slots = np.fromiter(found, np.uint32, len(found))
+        near = self._agents(self.shard.nearest(free, limit=limit, wider=1 / math.sqrt(share)))
+        slots = np.fromiter(near, np.uint32, len(near))
         allowed = self.table.having(slots, labels_of(query), home=self.number)
-        return dict(itertools.compress(found.items(), allowed.tolist()))
+        return dict(itertools.compress(near.items(), allowed.tolist()))
 
     # ── by words ───────────────────────────────────────────────────────────────────────────────────────────────────────
     def _by_words(self, words: Mapping[int, float], query: IndexQuery, most: int, share: float) -> Scores:
@@ -121,9 +119,9 @@ class Layer:
         limit = most
         while True:
             points = self.shard.by_words(words, query, limit=limit)
-            found = self._alive(points)
-            if len(found) >= most or len(points) < limit:
-                return found
+            alive = self._alive(points)
+            if len(alive) >= most or len(points) < limit:
+                return alive
             limit *= 4
 
     def _by_impacts(
@@ -139,12 +137,18 @@ class Layer:
 
         return inverted.best(words, most=most, postings=postings, allowed=allowed, share=share * max(1, here) / written)
 
-    def _compared(self, worded: Scores, query: IndexQuery) -> list[Scored]:
-        """Those that words found, with their cosines."""
-        if not worded:
-            return []
-        near = self._agents(self.shard.similarities(query.vector, self.table.points_of(worded)))
-        return [Scored(slot, cosine, worded[slot]) for slot, cosine in near.items()]
+    def _compared(self, slots: Sequence[int], lexical: Vector, near: Found, query: IndexQuery) -> Found:
+        """Those best by words that can still be among the best, although they are no nearer than the last of the near."""
+        hoped = found(slots, itertools.repeat(float(near.similarity[-1]) if len(near.slots) else 1.0, len(slots)), lexical)
+        if len(slots) and len(near.slots) >= query.k:
+            least = np.partition(near.fused(query), -query.k)[-query.k]
+            hoped = hoped.best(query, _COMPARED * query.k)
+            hoped = hoped.take(hoped.fused(query) >= least)
+        if not len(hoped.slots):
+            return hoped
+        cosines = self._agents(self.shard.similarities(query.vector, self.table.points_of(hoped.slots.tolist())))
+        there = hoped.take(np.array([slot in cosines for slot in hoped.slots.tolist()]))
+        return there._replace(similarity=np.array([cosines[slot] for slot in there.slots.tolist()], np.float32))
 
     # ── whose points ───────────────────────────────────────────────────────────────────────────────────────────────────
     def _alive(self, points: Scores) -> Scores:
@@ -152,16 +156,7 @@ class Layer:
 
     def _agents(self, points: Scores) -> Scores:
         """Each agent with its best vector, best first."""
-        found: Scores = {}
+        agents: Scores = {}
         for one, score in self._alive(points).items():
-            found.setdefault(one % SLOTS, score)
-        return found
-
-
-def _reaching(further: Scores, found: Sequence[Scored], query: IndexQuery) -> Scores:
-    """Those best by words that can still be among the best, although they are no nearer than the last found by vector."""
-    least = np.partition(fused(found, query), -query.k)[-query.k]
-    slots, scores = np.fromiter(further, np.int64, len(further)), np.fromiter(further.values(), np.float32, len(further))
-    reached = fuse(np.full_like(scores, found[-1].similarity), scores, query.kappa) >= least
-    first = np.argsort(-np.where(reached, scores, -1), kind="stable")[: min(int(reached.sum()), _COMPARED * query.k)]
-    return dict(zip(slots[first].tolist(), scores[first].tolist(), strict=True))
+            agents.setdefault(one % SLOTS, score)
+        return agents

@@ -23,7 +23,7 @@ from foa.errors import StoreFailed
 from foa.index.builder import BuildJob
 from foa.index.counts import idf
 from foa.index.files import all_to_disk, copy_folder
-from foa.index.found import best
+from foa.index.found import together
 from foa.index.layer import Layer
 from foa.index.shard import EdgeOptions, Shard, digest, labels
 from foa.index.table import Row, Table
@@ -116,9 +116,10 @@ class Partition:
             return []
         simpler = self._simplified(query)
         words = self._weighed(query.text, layers)
-        found = [one for layer in layers for one in layer.search(simpler, words)]
-        hits = found if len(layers) == 1 else best(found, simpler)
-        return [Hit(agent=self._table.agent(slot), similarity=near, lexical=worded) for slot, near, worded in hits]
+        every = together([layer.search(simpler, words) for layer in layers])
+        found = every if len(layers) == 1 else every.best(simpler)
+        columns = zip(*(column.tolist() for column in found), strict=True)
+        return [Hit(agent=self._table.agent(slot), similarity=near, lexical=worded) for slot, near, worded in columns]
 
     def _weighed(self, text: str, layers: Sequence[Layer]) -> dict[int, float]:
         """The words of a text that somebody here has, each weighed by its rarity among all."""
