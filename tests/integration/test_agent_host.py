@@ -13,7 +13,7 @@ from foa.agents.host import AgentHost
 from foa.agents.lm import LmBrain
 from foa.agents.profile import Limits, parse_profile
 from foa.agents.versions import Versions
-from foa.errors import BadInput, BrokerUnreachable
+from foa.errors import BadInput, BrokerUnreachable, StoreFailed
 from foa.messages import Drafted, Proposed, Refused, Stop
 from foa.registry.card import decode_card
 from foa.registry.keys import new_key, public_key
@@ -286,6 +286,23 @@ async def test_the_version_grows_when_the_profile_changed_since_the_last_run(tmp
     assert await Versions(path).next({one: "x"}) == {one: 1}
     assert await Versions(path).next({one: "y", AgentId("b"): "x"}) == {one: 2, AgentId("b"): 1}
     assert await Versions(path).next({one: "x"}) == {one: 3}
+
+
+async def test_processes_that_keep_versions_in_one_file_at_once_lose_none(tmp_path) -> None:
+    path = tmp_path / "versions.json"
+    async with asyncio.TaskGroup() as group:
+        for i in range(40):
+            group.create_task(Versions(path).next({AgentId(f"a{i % 20}"): f"{i}"}), name=f"process {i}")
+    # twenty agents, each counted twice, with two contents
+    assert await Versions(path).next({AgentId(f"a{i}"): "other" for i in range(20)}) == {f"a{i}": 3 for i in range(20)}
+
+
+async def test_versions_that_cannot_be_kept_or_read_are_a_sentence(tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreFailed, match="cannot keep the agents' versions"):
+        await Versions(tmp_path / "file" / "versions.json").next({AgentId("a"): "x"})
+    with pytest.raises(StoreFailed, match="mend or remove it"):
+        await Versions(tmp_path / "file").next({AgentId("a"): "x"})
 
 
 async def test_two_agents_of_one_name_are_refused(hub: MemoryHub) -> None:

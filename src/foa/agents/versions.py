@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
+from filelock import FileLock, Timeout
 
 from foa.errors import StoreFailed
 from foa.values.ids import AgentId
+
+_LOCKED_SECONDS = 10.0  # longest wait for another process, which is done in a moment
 
 
 class _Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,13 +22,15 @@ class _Seen(msgspec.Struct, frozen=True, kw_only=True):
 class Versions:
     """Last version and content hash of each agent, kept in a small JSON file, or only in memory.
 
+    Several processes may keep theirs in one file; what one of them counted on, the next one goes on from.
+
     Args:
         path: the file; None: nothing outlives the process.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
-        self._seen: dict[str, _Seen] | None = {} if path is None else None
+        self._seen: dict[str, _Seen] = {}  # without a file
 
     async def next(self, digests: dict[AgentId, str]) -> dict[AgentId, int]:
         """Give the version of each agent with this content, and keep it.
@@ -33,36 +38,48 @@ class Versions:
         Raises:
             StoreFailed: the file cannot be read or written.
         """
-        if self._seen is None:
-            self._seen = await asyncio.to_thread(self._read)
-        changed = False
-        for agent, digest in digests.items():
-            seen = self._seen.get(agent)
-            if seen is None or seen.digest != digest:
-                self._seen[agent] = _Seen(version=seen.version + 1 if seen else 1, digest=digest)
-                changed = True
-        if changed and self._path is not None:
-            await asyncio.to_thread(self._write, msgspec.json.encode(self._seen))
-        return {agent: self._seen[agent].version for agent in digests}
+        if self._path is None:
+            seen = self._seen
+            _count(seen, digests)
+        else:
+            seen = await asyncio.to_thread(_kept, self._path, digests)
+        return {agent: seen[agent].version for agent in digests}
 
-    def _read(self) -> dict[str, _Seen]:
-        assert self._path is not None
-        try:
-            return msgspec.json.decode(self._path.read_bytes(), type=dict[str, _Seen])
-        except FileNotFoundError:
-            return {}
-        except (OSError, msgspec.MsgspecError) as error:
-            raise StoreFailed(f"{self._path}: cannot read the agents' versions ({error}); mend or remove it") from error
 
-    def _write(self, content: bytes) -> None:
-        assert self._path is not None
-        part = self._path.with_name(self._path.name + ".part")
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(self._path)
-        except OSError as error:
-            raise StoreFailed(f"{self._path}: cannot keep the agents' versions ({error})") from error
+def _count(seen: dict[str, _Seen], digests: dict[AgentId, str]) -> bool:
+    """Count every agent on whose content is another one; tells whether any is."""
+    new = {agent: digest for agent, digest in digests.items() if agent not in seen or seen[agent].digest != digest}
+    for agent, digest in new.items():
+        seen[agent] = _Seen(version=seen[agent].version + 1 if agent in seen else 1, digest=digest)
+    return bool(new)
+
+
+def _kept(path: Path, digests: dict[AgentId, str]) -> dict[str, _Seen]:
+    """What the file says when these are counted."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock", timeout=_LOCKED_SECONDS):
+            seen = _read(path)
+            if _count(seen, digests):
+                _write(path, msgspec.json.encode(seen))
+            return seen
+    except (OSError, Timeout) as error:
+        raise StoreFailed(f"{path}: cannot keep the agents' versions ({error})") from error
+
+
+def _read(path: Path) -> dict[str, _Seen]:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, _Seen])
+    except FileNotFoundError:
+        return {}
+    except (OSError, msgspec.MsgspecError) as error:
+        raise StoreFailed(f"{path}: cannot read the agents' versions ({error}); mend or remove it") from error
+
+
+def _write(path: Path, content: bytes) -> None:
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
