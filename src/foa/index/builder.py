@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from foa.index.columns import COLUMNS
 from foa.index.files import copy_folder
 from foa.index.shard import EdgeOptions, Shard
 
@@ -28,11 +29,11 @@ def build(job: BuildJob) -> None:
     """Bring the sources together in the target, index it, and write it to disk."""
     target = Path(job.target)
     first, *others = job.sources
-    copy_folder(Path(first), target)
+    copy_folder(Path(first), target, without=COLUMNS)  # they are written anew
     shard = Shard(target, dimension=job.dimension, options=job.options)
     for i, source in enumerate(others):
         copy = target.with_name(f"{target.name}.copy{i}")
-        copy_folder(Path(source), copy)
+        copy_folder(Path(source), copy, without=COLUMNS)
         poured = Shard(copy, dimension=job.dimension, options=job.options)
         shard.pour(poured)
         shard.flush()  # what is logged twice does not grow as large as all of it

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Column = NDArray[Any]
+COLUMNS = "*.npy"  #: files with columns
 
 
 def write_columns(folder: Path, columns: Mapping[str, Column]) -> None:
@@ -46,3 +47,11 @@ def read_columns(folder: Path, kinds: Mapping[str, str], *, sparing: bool) -> li
 def ascends(ends: Column, last: int) -> bool:
     """Tell whether these are ends of parts of a column of that length."""
     return len(ends) > 0 and ends[0] == 0 and ends[-1] == last and bool((ends[1:] >= ends[:-1]).all())
+
+
+def places(column: Column, asked: Column) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Give where in an ascending column each of these is, and whether it is there; shapes (n,)."""
+    if not len(column):
+        return np.zeros(len(asked), np.int64), np.zeros(len(asked), np.bool_)
+    at = np.minimum(column.searchsorted(asked), len(column) - 1)
+    return at, column[at] == asked

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from foa.index.columns import places
+
 _MOST_LOOSE = 65_536  # words that came and went, kept as objects: a column takes 8 bytes a word, a Counter a hundred
 
 
@@ -24,7 +26,7 @@ class WordCounts:
         self._change(words, 1)
 
     def drop(self, words: Sequence[int]) -> None:
-        """An agent with these different words went."""
+        """Agents with these words went, each word as often as they have it."""
         self._change(words, -1)
 
     def add_all(self, words: NDArray[np.uint32]) -> None:
@@ -36,9 +38,8 @@ class WordCounts:
         since = [self._since.get(word, 0) for word in words]
         if not len(self._words):
             return since
-        asked = np.array(words, np.uint32)
-        at = np.minimum(self._words.searchsorted(asked), len(self._words) - 1)
-        found = np.where(self._words[at] == asked, self._counts[at], 0).tolist()
+        at, known = places(self._words, np.array(words, np.uint32))
+        found = np.where(known, self._counts[at], 0).tolist()
         return list(map(operator.add, found, since)) if self._since else found
 
     def _change(self, words: Sequence[int], by: int) -> None:

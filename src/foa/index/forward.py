@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from foa.index.columns import Column, ascends, read_columns, write_columns
+from foa.index.columns import Column, ascends, places, read_columns, write_columns
 from foa.values.vcv import Vector
 
 _KINDS = {"words-rows": "u4", "words-ends": "u8", "words": "u4", "words-weights": "f2"}
@@ -86,8 +86,7 @@ class ForwardIndex:
         low = np.zeros(_LOW + 1, np.bool_)
         low[asked & _LOW] = True
         likely = np.flatnonzero(low[found & _LOW])
-        place = np.minimum(asked.searchsorted(found[likely]), len(asked) - 1)
-        right = asked[place] == found[likely]
+        place, right = places(asked, found[likely])
         likely, place = likely[right], place[right]
         weighs = np.array([words[word] for word in asked.tolist()])
         told = np.asarray(self._weights)[at[likely]] * weighs[place]

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from foa.index.columns import Column, ascends, read_columns, write_columns
+from foa.index.columns import Column, ascends, places, read_columns, write_columns
 from foa.index.found import Scores
 
 _KINDS = {"postings-words": "u4", "postings-ends": "u8", "postings-slots": "u4", "postings-weights": "u2"}
@@ -94,9 +94,7 @@ class InvertedIndex:
         """Where the lists of those of these words are that somebody has, and what each word weighs."""
         if not len(self._words):
             return []
-        asked = np.array(list(words), np.uint32)
-        at = np.minimum(self._words.searchsorted(asked), len(self._words) - 1)
-        known = self._words[at] == asked
+        at, known = places(self._words, np.array(list(words), np.uint32))
         begins, ends = self._ends[at], self._ends[at + 1]
         every = zip(begins.tolist(), ends.tolist(), words.values(), known.tolist(), strict=True)
         return [(begin, end, weight) for begin, end, weight, here in every if here]

@@ -1,6 +1,6 @@
 """One layer of an index, searched by vector and by words.
 
-    vector ─► the nearest ─────────────────────┐
+    vector ─► the nearest ──────────────────────┐
     words ──► the best by the most telling ones ┴► of each the score it lacks ─► joined ─► the best k
 
 Whoever is best by both together may be so by neither alone, so both searches look further than k.
@@ -21,8 +21,6 @@ from foa.index.table import SLOTS, Table
 from foa.ports import IndexQuery
 from foa.values.vcv import Vector
 
-_LIKELY = 192  # least that are scored by all words, also where the best one alone is asked for
-_UNTOLD = 0.7  # of the least score that words found: what is taken for who is near and was not found by them
 _COMPARED = 3  # times as many as are asked for: most that words alone found and whose vectors are compared
 _WEAK = 0.08  # share of points from which a filter that many pass is applied after the search
 

@@ -241,17 +241,20 @@ class Shard:
         if not self.options.words:
             return
         if not sealed:
-            self._read_words()
+            self.forward = self._read_words()
+            self.counts.add_all(self.forward.postings()[0])
         elif not self._map_words():
             self.write_words()
+            self._map_words()
 
     def write_words(self) -> None:
         """Read the words again, some 30 µs a point, and write them down: nothing will be stored any more."""
         if self.options.words:
-            self._read_words()
-            self.forward.write(self.path)
-            InvertedIndex.of(*self.forward.postings()).write(self.path)
-            self._map_words()
+            forward = self._read_words()
+            inverted = InvertedIndex.of(*forward.postings())
+            forward.write(self.path)
+            inverted.write(self.path)
+            self._know(forward, inverted)
 
     def _map_words(self) -> bool:
         """Have what was written down; False where it is not there, or damaged."""
@@ -260,21 +263,22 @@ class Shard:
         inverted = None if forward is None else InvertedIndex.read(self.path, reach=forward.reach, sparing=sparing)
         if forward is None or inverted is None:
             return False
-        self.counts, self.forward, self.inverted = WordCounts(*inverted.counts), forward, inverted
+        self._know(forward, inverted)
         return True
 
-    def _read_words(self) -> None:
-        self.counts, self.forward = WordCounts(), ForwardIndex()
-        offset = None
+    def _know(self, forward: ForwardIndex, inverted: InvertedIndex) -> None:
+        self.counts, self.forward, self.inverted = WordCounts(*inverted.counts), forward, inverted
+
+    def _read_words(self) -> ForwardIndex:
+        forward, offset = ForwardIndex(), None
         while True:
             request = edge.ScrollRequest(offset=offset, limit=2_000, with_payload=False, with_vector=["w"])
             records, offset = self._engine.scroll(request)
             for record in records:
                 if record.id < SLOTS:  # type: ignore[operator]
-                    self.forward.put(record.id, _words_of(record.vector))  # type: ignore[arg-type]
+                    forward.put(record.id, _words_of(record.vector))  # type: ignore[arg-type]
             if offset is None:
-                break
-        self.counts.add_all(self.forward.postings()[0])
+                return forward
 
     def _rarest(self, words: Mapping[int, float]) -> list[int]:
         here = sorted((count, word) for count, word in zip(self.counts.of(list(words)), words, strict=True) if count > 0)
