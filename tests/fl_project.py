@@ -74,7 +74,7 @@ def held(message, context, going_on):
             for _ in range(1200):
                 if (FOLDER / "go").exists():
                     break
-                time.sleep(0.05)
+                time.sleep(0.05)  # in a process of Flower's, which nothing but a file tells to go on
     return going_on(message, context)
 
 

@@ -95,7 +95,7 @@ def _matches(folder: Path, pattern: str) -> Sequence[Path]:
     if any(mark in pattern for mark in "*?["):
         try:
             return sorted(folder.glob(pattern))
-        except (ValueError, NotImplementedError):
+        except (ValueError, NotImplementedError):  # what `glob` says of `a**b` and of an absolute pattern
             return []
     path = folder / Path(pattern).expanduser()
     return [path] if path.is_file() else []

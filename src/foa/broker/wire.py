@@ -151,11 +151,11 @@ class Wire(asyncio.Protocol):
         Raises:
             PacketError: it breaks the protocol; IndexError does the same.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # a connection's class says how
 
     def refuse(self, error: PacketError) -> None:
         """End it for what the client did."""
-        raise NotImplementedError
+        raise NotImplementedError  # a connection's class says how
 
     # ── writing ────────────────────────────────────────────────────────────────────────────────────────────────────
     def send(self, packet: bytes) -> None:
